@@ -4,13 +4,13 @@ import numpy as np
 
 from . import program
 
-__all__ = ["POSTED", "QUEUES", "Cells", "ProgramError"]
+__all__ = ["POSTED", "QUEUE_NAMES", "Cells", "ProgramError"]
 
 #: Names of queues in the order of their numbers.
-QUEUES = list(program.QUEUES.values())
+QUEUE_NAMES = list(program.QUEUES.values())
 
 #: Part of a clock besides completed commands: POSTs that have read their sums.
-POSTED = len(QUEUES)
+POSTED = len(QUEUE_NAMES)
 
 
 class ProgramError(Exception):
@@ -37,8 +37,8 @@ class Cells:
         self.name = name
         self.cells = cells
         writers, readers = ((each,) if isinstance(each, str) else each for each in (writer, reader))
-        self._written = {QUEUES.index(each): np.zeros(cells, np.int32) for each in writers}
-        self._read = {QUEUES.index(each): np.zeros(cells, np.int32) for each in readers}
+        self._written = {QUEUE_NAMES.index(each): np.zeros(cells, np.int32) for each in writers}
+        self._read = {QUEUE_NAMES.index(each): np.zeros(cells, np.int32) for each in readers}
         self._writer_queue, self._reader_queue = next(iter(self._written)), next(iter(self._read))
         #: Part of a clock that tells which readers of a queue have read.
         self._read_by = {each: each for each in self._read}
@@ -57,12 +57,12 @@ class Cells:
         # The queue that writes reads its own results in order: accumulation.
         if internal or not index.size:
             return
-        own = self._reader_queue if queue is None else QUEUES.index(queue)
+        own = self._reader_queue if queue is None else QUEUE_NAMES.index(queue)
         for writer, written in self._written.items():
             latest = written[index].max()
             if latest > clock[writer]:
-                raise ProgramError(f"{QUEUES[own]} command {ordinal} reads {self.name} that {QUEUES[writer]} command "
-                                   f"{latest} writes, but waits only for {clock[writer]}")
+                raise ProgramError(f"{QUEUE_NAMES[own]} command {ordinal} reads {self.name} that {QUEUE_NAMES[writer]} "
+                                   f"command {latest} writes, but waits only for {clock[writer]}")
         self._read[own][index] = ordinal
 
     def write(self, index: np.ndarray, ordinal: int, clock: np.ndarray, *, queue: str | None = None) -> None:
@@ -70,12 +70,12 @@ class Cells:
         self.check(index)
         if not index.size:
             return
-        own = self._writer_queue if queue is None else QUEUES.index(queue)
+        own = self._writer_queue if queue is None else QUEUE_NAMES.index(queue)
         found = [("reads", each, read[index].max(), clock[self._read_by[each]]) for each, read in self._read.items()]
         found += [("writes", each, written[index].max(), clock[each]) for each, written in self._written.items()
                   if each != own]
         for what, other, latest, known in found:
             if latest > known:
-                raise ProgramError(f"{QUEUES[own]} command {ordinal} overwrites {self.name} that {QUEUES[other]} "
-                                   f"command {latest} {what}, but waits only for {known}")
+                raise ProgramError(f"{QUEUE_NAMES[own]} command {ordinal} overwrites {self.name} that "
+                                   f"{QUEUE_NAMES[other]} command {latest} {what}, but waits only for {known}")
         self._written[own][index] = ordinal

@@ -174,12 +174,10 @@ class Compiled:
         arrays = self.given(arrays)
         segments = []
         for name, placed in self.inputs.items():
-            is_operand, is_unsigned = placed.item == self.config.operand_bytes, arrays[name].dtype.kind == "u"
-            if self.config.has_floats:
-                segments.append((placed.address, placed.to_bytes(arrays[name])))
-                continue
-            check_range(name, arrays[name], *(self.config.arithmetic.operand_range(is_unsigned) if is_operand
-                                              else (-(1 << 31), (1 << 31) - 1)))
+            if not self.config.has_floats:
+                is_operand, is_unsigned = placed.item == self.config.operand_bytes, arrays[name].dtype.kind == "u"
+                check_range(name, arrays[name], *(self.config.arithmetic.operand_range(is_unsigned) if is_operand
+                                                  else (-(1 << 31), (1 << 31) - 1)))
             segments.append((placed.address, placed.to_bytes(arrays[name])))
         if self.positions:
             segments.append((self.program_address, self.program_at(arrays)))

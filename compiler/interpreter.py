@@ -22,12 +22,13 @@ from ..hdl.post.pairs import pair_bytes, pair_words
 from ..hdl.shell.commands import ADDRESS_BITS, COMMAND_BYTES, ROW_WRAP, Opcode, Parameter, Rounding
 from ..hdl.shell.config import Config
 from ..hdl.shell.waits import WAIT_BITS, meant, reached
-from .cells import POSTED, QUEUES, Cells, ProgramError
+from .cells import POSTED, QUEUE_NAMES, Cells, ProgramError
 from .float_outputs import float_outputs
+from .program import QUEUES
 
-__all__ = ["POSTED", "Cells", "Interpreter", "ProgramError"]
+__all__ = ["Interpreter"]
 
-_POST = QUEUES.index("post")
+_POST = QUEUE_NAMES.index(QUEUES[Opcode.POST])
 
 
 def _waited_for(opcode: Opcode, waits: dict[str, int], totals: list[int], count_bits: int) -> list[int]:
@@ -96,8 +97,8 @@ class Interpreter(ABC):
         ProgramError
             If a command is malformed or races, waits for ever, or would not be waited for at the end.
         """
-        totals = [0] * len(QUEUES)
-        clocks: list[list[np.ndarray]] = [[] for _ in QUEUES]
+        totals = [0] * len(QUEUE_NAMES)
+        clocks: list[list[np.ndarray]] = [[] for _ in QUEUE_NAMES]
         steps = {Opcode.LOAD: self._load, Opcode.EXECUTE: self._execute, Opcode.POST: self._post,
                  Opcode.STORE: self._store, Opcode.MOVE: self._move}
         ran = 0
@@ -108,7 +109,7 @@ class Interpreter(ABC):
                 counts = _waited_for(opcode, waits, totals, count_bits)
                 if opcode is Opcode.END:
                     return ran
-                queue = QUEUES.index(opcode.name.lower())
+                queue = QUEUE_NAMES.index(QUEUES[opcode])
                 clock = clocks[queue][-1].copy() if clocks[queue] else np.zeros(self._CLOCKS, np.int64)
                 for other, count in enumerate(counts):
                     if count > 0:

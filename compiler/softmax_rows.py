@@ -16,7 +16,7 @@ from ..golden.fused_attention import (
     softmax_block,
 )
 from ..hdl.shell.commands import Rounding
-from .interpreter import Cells, ProgramError
+from .cells import Cells, ProgramError
 
 __all__ = ["SoftmaxRows"]
 

@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 
-from pearray.compiler.interpreter import Cells
+from pearray.compiler.cells import Cells
 from pearray.compiler.kinds import interpreter
 from pearray.compiler.program import QUEUES, Program
 from pearray.compiler.systolic.timing import contraction_tiles

@@ -12,7 +12,8 @@ from ...golden import run_length
 from ...hdl.row_stationary.commands import Destination
 from ...hdl.row_stationary.config import RowStationaryConfig
 from ...hdl.shell.commands import ADDRESS_BITS, Opcode, Parameter
-from ..interpreter import POSTED, Interpreter, ProgramError
+from ..cells import POSTED, ProgramError
+from ..interpreter import Interpreter
 from ..softmax_rows import SoftmaxRows
 from .setup import decode_setups, setup_size
 

@@ -13,7 +13,8 @@ from ...hdl.shell.commands import ADDRESS_BITS, ROW_WRAP, Parameter
 from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
 from ..averages import averaged
-from ..interpreter import POSTED, Cells, Interpreter, ProgramError
+from ..cells import POSTED, Cells, ProgramError
+from ..interpreter import Interpreter
 from ..softmax_rows import SoftmaxRows
 from .handover import release
 from .norm_rows import NormRows

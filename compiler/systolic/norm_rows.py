@@ -9,7 +9,7 @@ from ...golden import requantise
 from ...golden.normalisation import inverse_root
 from ...hdl.shell.commands import Rounding
 from ...hdl.shell.functions import NORM_STATES
-from ..interpreter import ProgramError
+from ..cells import ProgramError
 
 __all__ = ["NormRows"]
 

@@ -8,7 +8,7 @@ from ...golden import gemmlowp, requantise
 from ...hdl.arithmetic.reciprocal import LEAST
 from ...hdl.post.row_softmax import STATES, RowPass
 from ...hdl.shell.commands import Rounding
-from ..interpreter import ProgramError
+from ..cells import ProgramError
 
 __all__ = ["RowPasses"]
 

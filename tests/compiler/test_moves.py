@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from random_workloads import configuration
 
-from pearray.compiler.interpreter import ProgramError
+from pearray.compiler.cells import ProgramError
 from pearray.compiler.kinds import interpreter
 from pearray.compiler.program import Program
 from pearray.compiler.validate import validate

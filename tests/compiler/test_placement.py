@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from random_workloads import branches, briefly, configuration, interpret, network, operands
 
+from pearray.compiler.cells import ProgramError
 from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.graph import Graph, Node, Tensor
-from pearray.compiler.interpreter import ProgramError
 from pearray.compiler.kernels.layout import Layout
 from pearray.compiler.kernels.views import Buffer
 from pearray.compiler.kinds import interpreter

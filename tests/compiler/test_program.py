@@ -7,9 +7,9 @@ import pytest
 from random_workloads import configuration, operands
 
 import pearray as pe
+from pearray.compiler.cells import ProgramError
 from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.graph import Graph
-from pearray.compiler.interpreter import ProgramError
 from pearray.compiler.kinds import interpreter
 from pearray.compiler.program import Program, disassemble
 from pearray.compiler.validate import validate

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from pearray.compiler.interpreter import POSTED, Cells, Interpreter, ProgramError
+from pearray.compiler.cells import POSTED, Cells, ProgramError
+from pearray.compiler.interpreter import Interpreter
 
 from .commands import LOOPS, Destination
 from .config import DotConfig

@@ -18,9 +18,9 @@ from random_workloads import (
 
 import pearray as pe
 from pearray import PearrayError
+from pearray.compiler.cells import ProgramError
 from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.graph import Graph, Node, Tensor
-from pearray.compiler.interpreter import ProgramError
 from pearray.compiler.kinds import interpreter
 from pearray.compiler.program import Program
 from pearray.compiler.row_stationary.codes import CodedTensor

@@ -5,7 +5,7 @@ import pytest
 from execute_model import config, draw
 
 import pearray as pe
-from pearray.compiler.interpreter import ProgramError
+from pearray.compiler.cells import ProgramError
 from pearray.compiler.kinds import interpreter
 from pearray.compiler.systolic.handover import release
 from pearray.compiler.systolic.timing import Latencies, execution

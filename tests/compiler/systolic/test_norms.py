@@ -9,9 +9,9 @@ from norm_draws import NORM_ARRAYS, drawn_norm, drawn_sum, norm_array, norm_rows
 from random_workloads import configuration, interpret, random_configuration
 
 import pearray as pe
+from pearray.compiler.cells import ProgramError
 from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.graph import Graph, Node, Tensor
-from pearray.compiler.interpreter import ProgramError
 from pearray.compiler.kinds import interpreter
 from pearray.compiler.operators import Relu
 from pearray.compiler.systolic import norms

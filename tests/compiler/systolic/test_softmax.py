@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_workloads import configuration
 
-from pearray.compiler.interpreter import ProgramError
+from pearray.compiler.cells import ProgramError
 from pearray.compiler.kinds import interpreter
 from pearray.compiler.program import Program
 from pearray.compiler.validate import validate
