@@ -10,10 +10,8 @@ from ..blocks.rules import rests
 from ..shell.commands import Parameter, Rounding
 from ..shell.config import Config
 from ..shell.load_port import LoadWrite
-from .float_lane import FloatSettings
 from .float_rows import FloatShare
 from .groups import follow_groups
-from .lane import Settings
 from .lanes import Lanes, lane_of
 from .norms import NormedElement, Norms
 from .outputs import OutputWriter
@@ -199,7 +197,7 @@ class Post(wiring.Component):
         softmax, rows, norms, ripe, busy = self._states(m, walk, groups, command)
         self._accept(m, walk, groups, command, first, last[0], ripe)
 
-        settings = Signal(FloatSettings if config.has_floats else Settings)
+        settings = Signal(lane_of(config).SETTINGS)
         raw = command.rounding == Rounding.NONE
         of_command = settings.shape().of(m, config, command, raw)
         with m.If(first):

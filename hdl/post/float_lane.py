@@ -10,9 +10,9 @@ from ..arithmetic.float_add import FloatAdd
 from ..arithmetic.float_convert import FloatNarrow, widened
 from ..arithmetic.floating import less_than
 from ..blocks.pipeline import delay
-from ..blocks.unit import Unit
 from ..shell.commands import Rounding
 from ..shell.config import Config
+from .post_lane import PostLane
 
 __all__ = ["FloatLane", "FloatSettings", "bound_of", "field_of"]
 
@@ -54,10 +54,10 @@ class FloatSettings(data.Struct):
                 "has_high": ~raw & has_high}
 
 
-class FloatLane(Unit):
+class FloatLane(PostLane):
     """Bias, bounds and conversion of one output per cycle.
 
-    Ports and timing are as of :class:`.lane.Lane`, which has more of them.
+    Ports are as of :class:`.lane.Lane`, which has more of them.
 
     Parameters
     ----------
@@ -80,12 +80,13 @@ class FloatLane(Unit):
         The float32 value, or in the lowest bytes what it is rounded to, to nearest, halves to even.
     """
 
+    SETTINGS = FloatSettings
+
     #: Cycles in which a value is compared with its bounds, and takes one of them.
     _BOUNDS = 2
 
     def __init__(self, config: Config):
-        self._config = config
-        super().__init__({
+        super().__init__(config, {
             "valid": In(1),
             "rounding": In(Rounding),
             "accumulator": In(32),
@@ -94,16 +95,6 @@ class FloatLane(Unit):
             "output_valid": Out(1),
             "output": Out(32),
         })
-
-    @property
-    def settings_cycle(self) -> int:
-        """Cycles from a value to its settings."""
-        return self.settings_cycle_of(self._config)
-
-    @property
-    def latency(self) -> int:
-        """Cycles from a value to its output."""
-        return self.latency_of(self._config)
 
     @classmethod
     def settings_cycle_of(cls, config: Config) -> int:

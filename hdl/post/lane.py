@@ -8,11 +8,11 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ..blocks.pipeline import delay
-from ..blocks.unit import Unit
 from ..shell.commands import Rounding
 from ..shell.config import Config
 from .numerators import SCORE_BITS
 from .parameters import Table, WordWrite, beat_words
+from .post_lane import PostLane
 from .requantise import RESULT_BITS, WIDE_RESULT_BITS, Requantiser
 
 __all__ = ["Lane", "Settings"]
@@ -47,12 +47,8 @@ class Settings(data.Struct):
                 "table": ~raw & command.table, "relu": raw & command.table}
 
 
-class Lane(Unit):
+class Lane(PostLane):
     """Bias, requantisation, zero point, clamp and table of one output per cycle.
-
-    The latency is :attr:`latency` cycles. There is no flow control. A value's ``settings`` are
-    given :attr:`settings_cycle` cycles after the value itself, so that one register holds them
-    for all lanes while values of two commands are on their way.
 
     Sums wrap at the width of an accumulator. With 16-bit operands a table's byte is zero-extended.
 
@@ -89,11 +85,12 @@ class Lane(Unit):
         ``2**24 - 1`` with ``Rounding.ONNX``; and whether the biased sum is less than ``-2**29``.
     """
 
+    SETTINGS = Settings
+
     def __init__(self, config: Config):
-        self._config = config
         self._groups = config.sum_columns // config.post.lanes
         self._table_bytes = self._groups * TABLE_BYTES
-        super().__init__({
+        super().__init__(config, {
             "valid": In(1),
             "group": In(range(max(self._groups, 2))),
             "rounding": In(Rounding),
@@ -113,16 +110,6 @@ class Lane(Unit):
         """Bits of a beat's place in the table of one lane."""
         size = config.sum_columns // config.post.lanes * TABLE_BYTES
         return ceil_log2(max(2, size // config.beat_bytes))
-
-    @property
-    def settings_cycle(self) -> int:
-        """Cycles from a value to its settings."""
-        return self.settings_cycle_of(self._config)
-
-    @property
-    def latency(self) -> int:
-        """Cycles from a value to its output."""
-        return self.latency_of(self._config)
 
     @classmethod
     def settings_cycle_of(cls, config: Config) -> int:

@@ -1,5 +1,6 @@
 """The lanes with the memories of their parameters, and what takes the place of each lane's sum."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from .lane import TABLE_BYTES, Lane
 from .norms import NormedElement, Norms
 from .pairs import PairSum, PairWrite, element_of
 from .parameters import LineMemory, WordPort, beat_words, place_bits
+from .post_lane import PostLane
 from .products import ADDEND_BITS, PairProduct
 from .row_softmax import RowPass, RowSoftmax
 from .softmax import Softmax
@@ -35,7 +37,7 @@ SCALE_WIDTHS = (32, 6)
 _ONE = 0x3F800000
 
 
-def lane_of(config: Config) -> type[FloatLane] | type[Lane]:
+def lane_of(config: Config) -> type[PostLane]:
     """Return what a configuration's lanes are."""
     return FloatLane if config.has_floats else Lane
 
@@ -123,7 +125,7 @@ class Lanes:
             return (LineMemory.latency_of(words, lanes) + 1,)
         return LineMemory.latency_of(words, lanes) + 1, LineMemory.latency_of(words, 2 * lanes)
 
-    def build(self, m: Module, platform) -> list[Lane] | list[FloatLane]:
+    def build(self, m: Module, platform) -> Sequence[PostLane]:
         """Build the memories and the lanes; return these."""
         if self.config.has_floats:
             return self._floats(m, platform)
