@@ -8,7 +8,7 @@ import numpy as np
 from ...golden import gradients
 from ...hdl.errors import PearrayError
 from .fields import Count
-from .float_gradients import check_float
+from .floats import check_float
 from .operator import Operator, Spec, Typed
 
 __all__ = ["Embedding", "EmbeddingGrad"]

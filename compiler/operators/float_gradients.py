@@ -15,27 +15,11 @@ from ...hdl.errors import PearrayError
 from .activation import Activation, check_activation, float_activation
 from .channelwise import AvgPool2d, MaxPool2d
 from .fields import Flag, Index, Integers, Shape
+from .floats import FLOAT, check_float, check_like
 from .moved import OUTSIDE, Moved, checked_axis
 from .operator import Operator, Spec, Typed
 
-__all__ = ["Function", "FunctionGrad", "MovedGrad", "NormGrad", "PoolGrad", "ReduceGrad", "SoftmaxGrad", "SumTo",
-           "check_float"]
-
-_FLOAT = np.dtype(np.float32)
-
-
-def check_float(**tensors: Typed) -> None:
-    """Check that tensors are of float32."""
-    for role, tensor in tensors.items():
-        if np.dtype(tensor.dtype) != _FLOAT:
-            raise PearrayError(f"{role} must be of type float32, not {tensor.dtype}")
-
-
-def _check_like(name: str, tensor: Typed, shape: tuple[int, ...]) -> None:
-    check_float(**{name: tensor})
-    if tuple(tensor.shape) != shape:
-        raise PearrayError(f"{name} must have shape {shape}, not {tuple(tensor.shape)}")
-
+__all__ = ["Function", "FunctionGrad", "MovedGrad", "NormGrad", "PoolGrad", "ReduceGrad", "SoftmaxGrad", "SumTo"]
 
 @dataclass(frozen=True, eq=False)
 class Function(Operator):
@@ -57,7 +41,7 @@ class Function(Operator):
 
     def _types(self, x: Typed) -> list[Spec]:
         check_float(x=x)
-        return [(tuple(x.shape), _FLOAT)]
+        return [(tuple(x.shape), FLOAT)]
 
     def _compute(self, x: np.ndarray) -> list[np.ndarray]:
         return [float_activation(self.activation, x)]
@@ -74,8 +58,8 @@ class _Gradient(Operator):
 
     def _types(self, x: Typed, dy: Typed) -> list[Spec]:
         check_float(x=x)
-        _check_like("dy", dy, self._forward(x))
-        return [(tuple(x.shape), _FLOAT)]
+        check_like("dy", dy, self._forward(x))
+        return [(tuple(x.shape), FLOAT)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,8 +120,8 @@ class SoftmaxGrad(Operator):
     def _types(self, y: Typed, dy: Typed) -> list[Spec]:
         check_float(y=y)
         checked_axis("axis", self.axis, len(y.shape))
-        _check_like("dy", dy, tuple(y.shape))
-        return [(tuple(y.shape), _FLOAT)]
+        check_like("dy", dy, tuple(y.shape))
+        return [(tuple(y.shape), FLOAT)]
 
     def _compute(self, y: np.ndarray, dy: np.ndarray) -> list[np.ndarray]:
         rows = (np.moveaxis(tensor, self.axis, -1) for tensor in (y, dy))
@@ -169,9 +153,9 @@ class NormGrad(Operator):
     def _types(self, x: Typed, gamma: Typed, dy: Typed) -> list[Spec]:
         check_float(x=x)
         shape = tuple(x.shape)
-        _check_like("gamma", gamma, shape[-1:])
-        _check_like("dy", dy, shape)
-        return [(shape, _FLOAT), *[(shape[-1:], _FLOAT)] * (len(self.outputs) - 1)]
+        check_like("gamma", gamma, shape[-1:])
+        check_like("dy", dy, shape)
+        return [(shape, FLOAT), *[(shape[-1:], FLOAT)] * (len(self.outputs) - 1)]
 
     def _compute(self, x: np.ndarray, gamma: np.ndarray, dy: np.ndarray) -> list[np.ndarray]:
         model = float_normalisation.layer_norm_grad if self.centred else float_normalisation.rms_norm_grad
@@ -196,7 +180,7 @@ class SumTo(Operator):
         own = (1,) * (len(whole) - len(self.shape)) + self.shape
         if len(own) > len(whole) or any(size not in (1, other) for size, other in zip(own, whole, strict=True)):
             raise PearrayError(f"shape must broadcast to that of x, {whole}, not be {self.shape}")
-        return [(self.shape, _FLOAT)]
+        return [(self.shape, FLOAT)]
 
     def _compute(self, x: np.ndarray) -> list[np.ndarray]:
         own = (1,) * (x.ndim - len(self.shape)) + self.shape
@@ -225,7 +209,7 @@ class ReduceGrad(_Gradient):
         if [size for size in dy.shape if size != 1] != [size for size in kept if size != 1]:
             raise PearrayError(f"dy must have the axes {kept} that x of shape {tuple(x.shape)} keeps, not shape "
                                f"{tuple(dy.shape)}")
-        return [(tuple(x.shape), _FLOAT)]
+        return [(tuple(x.shape), FLOAT)]
 
     def _compute(self, x: np.ndarray, dy: np.ndarray) -> list[np.ndarray]:
         own = tuple(1 if axis in self.axes else size for axis, size in enumerate(x.shape))
@@ -255,8 +239,8 @@ class MovedGrad(Operator):
         return np.broadcast_to(np.float32(0), self.shape)
 
     def _types(self, dy: Typed) -> list[Spec]:
-        _check_like("dy", dy, self.moved.infer({"x": self._input()})["y"][0])
-        return [(self.shape, _FLOAT)]
+        check_like("dy", dy, self.moved.infer({"x": self._input()})["y"][0])
+        return [(self.shape, FLOAT)]
 
     def _compute(self, dy: np.ndarray) -> list[np.ndarray]:
         [part] = self.moved.picked({"x": self._input()})

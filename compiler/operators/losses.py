@@ -7,7 +7,7 @@ import numpy as np
 
 from ...golden import loss
 from ...hdl.errors import PearrayError
-from .float_gradients import check_float
+from .floats import check_float, check_like
 from .operator import Operator, Spec, Typed
 
 __all__ = ["SoftmaxCrossEntropy", "SoftmaxCrossEntropyGrad"]
@@ -41,9 +41,7 @@ class SoftmaxCrossEntropyGrad(Operator):
 
     def _types(self, x: Typed, labels: Typed, dy: Typed) -> list[Spec]:
         [(shape, _)] = SoftmaxCrossEntropy()._types(x, labels)
-        check_float(dy=dy)
-        if tuple(dy.shape) != shape:
-            raise PearrayError(f"dy must have shape {shape}, not {tuple(dy.shape)}")
+        check_like("dy", dy, shape)
         return [(tuple(x.shape), np.dtype(np.float32))]
 
     def _compute(self, x: np.ndarray, labels: np.ndarray, dy: np.ndarray) -> list[np.ndarray]:

@@ -8,7 +8,7 @@ import numpy as np
 from ...golden import rounding
 from ...hdl.errors import PearrayError, check_choice
 from .fields import Stored
-from .float_gradients import check_float
+from .floats import check_float
 from .operator import Operator, Spec, Typed
 
 __all__ = ["Rounded"]
