@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 
 from ..golden.floating import rounded
-from ..golden.tensors import float_type
 from ..hdl.arithmetic.floating import FloatArithmetic
 from ..hdl.post.float_lane import bound_of
 from ..hdl.shell.commands import Rounding
@@ -57,7 +56,7 @@ def float_outputs(config: Config, sums: np.ndarray, bias: np.ndarray | None, bod
         sums = np.where(sums < low, low, sums)
     if high is not None:
         sums = np.where(sums > high, high, sums)
-    return _bits(rounded(sums, float_type(form.name)), float_type(form.name), form.no_number)
+    return _bits(rounded(sums, form.dtype), form.dtype, form.no_number)
 
 
 def _bits(values: np.ndarray, dtype: Any, no_number: int) -> np.ndarray:

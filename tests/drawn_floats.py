@@ -3,12 +3,13 @@
 import numpy as np
 
 import pearray as pe
+from pearray.golden import rounding
 from pearray.golden.tensors import float_type
 
 __all__ = ["FORMATS", "draw_float_operator", "float_configuration", "same_bits"]
 
 #: Formats of operands.
-FORMATS = ["bfloat16", "float16", "float8_e4m3fn", "float8_e5m2"]
+FORMATS = [*rounding.FORMATS]
 
 #: Greatest magnitude that is drawn of formats whose greatest number is small.
 _MOST = {"float16": 6e4, "float8_e4m3fn": 440.0, "float8_e5m2": 5e4}

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import ml_dtypes
+import numpy as np
 from amaranth.hdl import Cat, Const, Value
 
 __all__ = ["BFLOAT16", "E4M3", "E5M2", "FLOAT16", "FLOAT32", "FORMATS", "FloatFormat"]
@@ -31,6 +33,11 @@ class FloatFormat:
     def bits(self) -> int:
         """Bits of a number."""
         return 1 + self.exponent + self.fraction
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of NumPy, or of ``ml_dtypes``."""
+        return np.dtype(getattr(ml_dtypes, self.name, self.name))
 
     @property
     def bias(self) -> int:

@@ -139,7 +139,7 @@ class FloatArithmetic(Arithmetic):
 
     def operand_range(self, is_unsigned: bool) -> tuple[int, int]:
         """Greatest finite numbers of both signs, towards zero to integers."""
-        most = int(self._values(np.array(self.format.greatest)))
+        most = int(self.words(np.array(self.format.greatest), False, 0))
         return -most, most
 
     def to_memory(self, values: np.ndarray, item: int) -> np.ndarray:
@@ -159,7 +159,7 @@ class FloatArithmetic(Arithmetic):
 
     def words(self, stored: np.ndarray, is_unsigned: bool, zero_point: int) -> np.ndarray:
         """Float32 values of operands."""
-        return self._values(stored)
+        return stored.astype(f"u{self.format.dtype.itemsize}").view(self.format.dtype).astype(np.float32)
 
     @property
     def sum_type(self) -> np.dtype:
@@ -180,19 +180,6 @@ class FloatArithmetic(Arithmetic):
             return new
         with np.errstate(all="ignore"):
             return np.where(old < new, new, old) if maximum else old + new
-
-    def _values(self, stored: np.ndarray) -> np.ndarray:
-        """Float32 values of bits of the format."""
-        bits, form = stored.astype(np.int64), self.format
-        fraction, exponent = bits & (1 << form.fraction) - 1, bits >> form.fraction & (1 << form.exponent) - 1
-        significand = fraction | (exponent > 0).astype(np.int64) << form.fraction
-        values = np.ldexp(significand.astype(np.float64), np.maximum(exponent, 1) - form.bias - form.fraction)
-        magnitude = bits & (1 << form.bits - 1) - 1
-        if form.infinity is not None:
-            values = np.where(magnitude == form.infinity, np.inf, values)
-        values = np.where(magnitude > form.beyond if form.infinity is not None else magnitude == form.no_number,
-                          np.nan, values)
-        return np.where(bits >> form.bits - 1 & 1, -values, values).astype(np.float32)
 
 
 def _sum(m: Module, a: Value, b: Value, latency: int, name: str) -> Value:

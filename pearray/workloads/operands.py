@@ -1,13 +1,13 @@
 """What operands of drawn operators are on an accelerator, and what becomes of their sums."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..compiler.operators import Contraction, FixedPoint, Requant, Sums
 from ..compiler.operators.fields import check_size
-from ..golden.tensors import float_type
 from .draws import STEPS_PER_DEVIATION, drawn
 from .settings import Settings
 
@@ -107,6 +107,7 @@ class _Floats(Operands):
         return kind(**options, requant=Sums() if self._out == "float32" else None)
 
 
-def floats_of(name: str) -> type[Operands]:
-    """Operands of a format of floating point."""
-    return type(name, (_Floats,), {"dtype": float_type(name)})
+@cache
+def floats_of(dtype: np.dtype) -> type[Operands]:
+    """Operands of a type of floating point."""
+    return type(dtype.name, (_Floats,), {"dtype": dtype})

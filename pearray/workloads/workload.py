@@ -124,7 +124,7 @@ def _operands(config: Config | None) -> type[Operands]:
     if config is not None and compiler_for(config).is_fixed_point(config):
         return Int16
     arithmetic = None if config is None else config.arithmetic
-    return floats_of(arithmetic.format.name) if isinstance(arithmetic, FloatArithmetic) else Int8
+    return floats_of(arithmetic.format.dtype) if isinstance(arithmetic, FloatArithmetic) else Int8
 
 
 def _maker(name: str) -> Callable[[str, np.random.Generator, Settings, type[Operands]], Workload]:

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from pearray.golden import rounding
+from pearray.hdl.arithmetic import float_formats
+from pearray.hdl.systolic.config import OPERANDS
 
 FORMATS = [*rounding.FORMATS]
 
@@ -130,3 +132,9 @@ def test_scalars_and_names():
                      lambda: rounding.stochastic(np.zeros(1, np.float32), "int8", 0)):
         with pytest.raises(ValueError, match=r"^format must be one of bfloat16, .* not 'int8'$"):
             function()
+
+
+def test_formats_are_those_of_arrays():
+    """If it failed, a format could be trained in that no array multiplies, or the other way round."""
+    assert [*rounding.FORMATS] == [*OPERANDS]
+    assert all(dtype == float_formats.FORMATS[name].dtype for name, dtype in rounding.FORMATS.items())
