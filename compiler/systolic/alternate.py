@@ -8,7 +8,6 @@ of the other.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from itertools import groupby, pairwise, product, starmap
 from typing import NamedTuple
 
@@ -67,9 +66,8 @@ class Turns:
 
     def lowered(self, plan: MemoryPlan) -> tuple[list[ContractionStep], list[ContractionStep]]:
         """Steps of both layers, with groups as chosen."""
-        first, second = (way(layer, plan) for way, layer in zip(
-            (_finer(stage.way, share) for stage, share in zip(self.stages, self._choice[:2], strict=True)),
-            self._layers, strict=True))
+        first, second = (stage.way.finer(share)(layer, plan)
+                         for stage, share, layer in zip(self.stages, self._choice[:2], self._layers, strict=True))
         return first, second
 
     def steps(self, first: _Steps, second: _Steps) -> list[ContractionStep]:
@@ -128,13 +126,6 @@ def _busy(config: SystolicConfig, steps: _Steps) -> np.ndarray:
     outputs = [output for group in {id(step.group): step.group for step in steps}.values() for output in group.outputs]
     return np.array([sum(each.tiles * each.period for each in array),
                      sum(latencies.posting(output.body).walked for output in outputs)])
-
-
-def _finer(way: Callable[..., list[ContractionStep]], share: float) -> Callable[..., list[ContractionStep]]:
-    """What lowers a layer with groups of a share of their size, if they have one that can be chosen."""
-    if share == 1 or not isinstance(way, partial) or not hasattr(way.args[0], "finer"):
-        return way
-    return partial(way.func, way.args[0].finer(share))
 
 
 def _groups(steps: _Steps) -> list[list[ContractionStep]]:

@@ -18,7 +18,6 @@ contraction.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import pairwise, product
 from typing import NamedTuple
 
@@ -35,6 +34,7 @@ from .beside_plan import Cut, Phase, Plan, Span, fitting
 from .beside_ramps import improve_strips
 from .bounds import Bounds
 from .layer import Layer
+from .lowering import Lowering
 from .schedule import cycles_of
 from .steps import ContractionStep
 from .tiles import TileMaker, piece_of, stored
@@ -338,7 +338,7 @@ def _ends(count: int, size: int) -> list[Span]:
 
 
 def choose_beside(layer: Layer, most: float, effort: float = 1, *,
-                  is_alone: bool = True) -> Callable[[Layer, MemoryPlan], list[ContractionStep]] | None:
+                  is_alone: bool = True) -> Lowering | None:
     """Choose how outputs of a layer lie side by side.
 
     Parameters
@@ -391,7 +391,7 @@ def choose_beside(layer: Layer, most: float, effort: float = 1, *,
         return None
     if layer.config.has_moves and not is_alone:
         cycles += BEAT * bounds.load_beats(lower_beside(best, alone, MemoryPlan(keep=False)))
-    return partial(lower_beside, best) if cycles < most else None
+    return Lowering(lower_beside, best) if cycles < most else None
 
 
 def lower_beside(cut: Cut, layer: Layer, plan: MemoryPlan) -> list[ContractionStep]:

@@ -1,6 +1,5 @@
 """Layers of a program to steps: what stays in the array, and how each is cut. Equal layers are planned once."""
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import fields
 from functools import partial
@@ -21,13 +20,14 @@ from .bounds import Bounds
 from .columns import lower_columns, order_of_columns, pixels_in_order
 from .layer import Layer
 from .lower import lower
+from .lowering import Lowering
 from .order import Order, order_of
 from .output_stationary import can_stay, choose_cut, least_vectors, lower_output_stationary
 from .schedule import cycles_of
 from .steps import ContractionStep
 from .tiling import choose_tiling
 
-__all__ = ["DATAFLOWS", "Lower", "Mapper"]
+__all__ = ["DATAFLOWS", "Mapper"]
 
 #: What stays in the array while a product is computed.
 DATAFLOWS = ("cheapest", "weight-stationary", "output-stationary")
@@ -44,9 +44,6 @@ _WORTH = 0.01
 #: Values that commands carry and no cycle depends on.
 _VALUES = {"name", "a_zero", "w_zero", "a_unsigned", "w_unsigned", "is_unsigned", "zero_point", "low", "high", "shift",
            "many"}
-
-#: What lowers a layer.
-Lower = Callable[[Layer, MemoryPlan], list[ContractionStep]]
 
 
 class Mapper:
@@ -67,7 +64,7 @@ class Mapper:
         self._config, self._timing = config, timing
         self._dataflow, self._effort = dataflow, effort * min(1, _FEW / layers)
         self._is_alone = layers == 1
-        self._chosen: dict[object, Lower] = {}
+        self._chosen: dict[object, Lowering] = {}
         self._tiles: dict[object, Tile] = {}
         self._orders: dict[object, Order] = {}
 
@@ -82,7 +79,7 @@ class Mapper:
         layer = Layer(problem, self._config, self._timing)
         return self._way(layer)(layer, plan)
 
-    def way(self, problem: Nest) -> Lower:
+    def way(self, problem: Nest) -> Lowering:
         """What lowers layers like one."""
         return self._way(Layer(problem, self._config, self._timing))
 
@@ -96,26 +93,26 @@ class Mapper:
         layer = Layer(problem, self._config, self._timing)
         return self._cycles(layer, self._way(layer))
 
-    def _way(self, layer: Layer) -> Lower:
+    def _way(self, layer: Layer) -> Lowering:
         """How layers like this are lowered."""
         key = self._shape(layer.problem)
         if key not in self._chosen:
             self._chosen[key] = self._choose(layer)
         return self._chosen[key]
 
-    def _choose(self, layer: Layer) -> Lower:
+    def _choose(self, layer: Layer) -> Lowering:
         """Choose how to lower layers like this."""
         is_product, effort = can_stay(layer.problem), self._effort * min(1, _FEW / layer.problem.many)
         is_alone = self._is_alone and layer.problem.many == 1
         if layer.is_ordered:
             return self._ordered(layer, effort, is_alone)
         if is_product and self._dataflow == "output-stationary":
-            return partial(lower_output_stationary, choose_cut(layer)[1])
+            return Lowering(lower_output_stationary, choose_cut(layer)[1])
         cycles: float | None = None
-        usual: Lower = partial(lower_columns, self._tiles)
+        usual = Lowering(lower_columns, self._tiles)
         if not layer.problem.columns:
             cycles, tiling = choose_tiling(layer, effort, is_alone=is_alone)
-            usual = partial(lower, tiling)
+            usual = Lowering(lower, tiling)
             beside = choose_beside(layer, cycles, effort, is_alone=is_alone)
             if beside is not None:
                 return beside
@@ -123,22 +120,22 @@ class Mapper:
             return usual
         return self._cheaper(layer, usual, cycles)
 
-    def _ordered(self, layer: Layer, effort: float, is_alone: bool) -> Lower:
+    def _ordered(self, layer: Layer, effort: float, is_alone: bool) -> Lowering:
         """How layers are lowered whose sums depend on the order of additions, which is noted."""
         key = self._shape(layer.problem)
         if layer.problem.columns:
             pixels = pixels_in_order(layer)
             self._orders[key] = order_of_columns(layer, pixels)
-            return partial(lower_columns, self._tiles, pixels=pixels)
+            return Lowering(partial(lower_columns, pixels=pixels), self._tiles)
         _, tiling = choose_tiling(layer, effort, is_alone=is_alone)
         self._orders[key] = order_of(layer, tiling)
-        return partial(lower, tiling)
+        return Lowering(lower, tiling)
 
     def order(self, problem: Nest) -> Order | None:
         """Order in which products of a layer that has been lowered are added; None where it does not matter."""
         return self._orders.get(self._shape(problem))
 
-    def _cheaper(self, layer: Layer, usual: Lower, cycles: float | None) -> Lower:
+    def _cheaper(self, layer: Layer, usual: Lowering, cycles: float | None) -> Lowering:
         """The usual way to lower a product of so many cycles, unless it takes fewer output-stationary."""
         if cycles is None:
             cycles = self._cycles(layer, usual)
@@ -146,13 +143,13 @@ class Mapper:
             return usual
         with suppress(PearrayError):
             cost, cut = choose_cut(layer)
-            other = partial(lower_output_stationary, cut)
+            other = Lowering(lower_output_stationary, cut)
             # What is too long to be timed must be better by its estimate than the other can be at all.
             if cost < cycles and max(cost, self._cycles(layer, other)) < self._cycles(layer, usual):
                 return other
         return usual
 
-    def _cycles(self, layer: Layer, way: Lower) -> float:
+    def _cycles(self, layer: Layer, way: Lowering) -> float:
         """Cycles of a layer alone that is lowered in some way; of many steps what they take at least."""
         # Not of the same buffers each time: their tiles stand where the last schedule left them.
         steps = way(layer.alone(), MemoryPlan(keep=False))

@@ -5,7 +5,7 @@ must have come: each computes, strip by strip, the lines that have not been comp
 reader need are moved into the tiles of both. All layers take turns, one strip each.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -18,6 +18,7 @@ from .geometry import Box, Geometry
 from .held import Held
 from .layer import Layer, Tiling
 from .lower import lower_visits
+from .lowering import Lowering
 from .steps import ContractionStep
 
 __all__ = ["Chain", "Stage", "chains"]
@@ -29,7 +30,7 @@ class Stage:
 
     problem: Nest
     steps: list[ContractionStep]
-    way: Callable[[Layer, MemoryPlan], list[ContractionStep]]
+    way: Lowering
 
     @property
     def reads(self) -> list[Buffer]:
