@@ -105,5 +105,5 @@ def test_memory_of_a_long_program():
     validate(encoded)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    # Four counts for each of four queues, and what one of them is made of.
-    assert most < count * 6 * len(QUEUES) * 4
+    # Four counts of four bytes for each queue, and what one of them is made of.
+    assert most < count * 8 * len(QUEUES) * 4
