@@ -1,6 +1,6 @@
 """Product of two numbers of one format in float32, rounded to nearest, halves to even (IEEE 754-2019, 5.4.1)."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
@@ -10,9 +10,9 @@ from .stages import Staged, named, shifted_right
 
 __all__ = ["FloatMultiply"]
 
-#: Bits of float32's significand with two bits and a sticky one below it: of what is further below only whether it is
-#: zero can matter.
-_ALIGNED = FLOAT32.fraction + 4
+#: Bits of float32's significand with a bit and a sticky one below it: of what is further below only whether it is zero
+#: can matter.
+_ALIGNED = FLOAT32.fraction + 3
 
 
 class FloatMultiply(Staged):
@@ -58,26 +58,33 @@ class FloatMultiply(Staged):
 
         width = 2 * (format.fraction + 1)
         # What float32 stores as exponent of a product whose highest bit is set, which counts twice what the product of
-        # the significands' highest bits does.
+        # the significands' highest bits does; modulo a power of two that leaves a bit for its sign.
         offset = FLOAT32.bias + 1 - 2 * format.bias
-        exponent = Signal(signed(max(format.exponent, 8) + 3))
-        m.d.comb += exponent.eq(format.scale(self.a) + format.scale(self.b) + offset)
+        bits = max(format.exponent, FLOAT32.exponent) + 3
+        exponent = named(m, "exponent", (format.scale(self.a) + format.scale(self.b) + offset)[:bits])
         product = named(m, "significand", format.significand(self.a) * format.significand(self.b))
         sign, special, number, exponent, product = stages.end(
             self.a[-1] ^ self.b[-1], *self._special(), exponent, product)
 
+        taken = Const(0, 0)
         steps = [1 << bit for bit in reversed(range(ceil_log2(width)))]
         for part in (steps[:len(steps) // 2], steps[len(steps) // 2:]):
             for step in part:
                 take = named(m, f"take_{step}", ~product[-step:].any())
                 product = named(m, f"product_{step}", Mux(take, Cat(Const(0, step), product[:-step]), product))
-                exponent = self._less(m, exponent, take, step)
-            sign, special, number, exponent, product = stages.end(sign, special, number, exponent, product)
+                taken = Cat(take, taken)
+            sign, special, number, exponent, taken, product = stages.end(
+                sign, special, number, exponent, taken, product)
 
         above = width - _ALIGNED + 1
         aligned = Cat(product[:above].any(), product[above:]) if above > 0 else Cat(Const(0, 1 - above), product)
-        distance = named(m, "distance", Mux(exponent < 1, 1 - exponent, 0)[:8])
-        for bits in ((7, 6, 5, 4, 3), (2, 1, 0)):
+        exponent = named(m, "normalised", (exponent - taken)[:bits])
+        # Only the weight of the least exponent stands for numbers without the highest bit; nothing but the sticky bit
+        # is left beyond 31 places.
+        missing = named(m, "missing", (1 - exponent)[:bits])
+        distance = named(m, "distance", Mux(exponent[-1] | ~exponent.any(),
+                                            missing[:5] | missing[5:].any().replicate(5), 0))
+        for bits in ((4, 3), (2, 1, 0)):
             # Products of formats with fewer exponents are never too small.
             if 2 + offset < width:
                 for bit in bits:
@@ -85,7 +92,7 @@ class FloatMultiply(Staged):
             sign, special, number, exponent, aligned, distance = stages.end(
                 sign, special, number, exponent, aligned, distance)
 
-        (found,) = stages.end(packed_float32(sign, special, number, exponent, aligned))
+        (found,) = stages.end(packed_float32(sign, special, number, exponent[:-1], aligned))
         m.d.comb += self.product.eq(found)
 
         return m
@@ -97,9 +104,3 @@ class FloatMultiply(Staged):
         zero = [~factor[:-1].any() for factor in factors]
         none = test.is_none(self.a) | test.is_none(self.b) | infinite[0] & zero[1] | infinite[1] & zero[0]
         return infinite[0] | infinite[1] | none, ~none
-
-    @staticmethod
-    def _less(m, exponent, take, step):
-        found = Signal(exponent.shape(), name=f"exponent_{step}")
-        m.d.comb += found.eq(Mux(take, exponent - step, exponent))
-        return found
