@@ -16,7 +16,9 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
+from .branchless import branchless
 from .netlist import COPY, MODULE, Module, UnknownTextError, bare, escaped, flatten, names, parse, renamed
+from .truths import has_truths, without_truths
 
 __all__ = ["rewrite"]
 
@@ -141,6 +143,7 @@ class _Parts:
         shared = {port: source for port, (source, *more) in common.items() if not more and source[0] == _PORT}
         if shared.get("clk") != (_PORT, 0, "clk"):
             raise UnknownTextError("clk")
+        self._compares = any(has_truths(flat.statements[wire]) for wire in self.wires)
         texts = [flat.statements[wire] for wire in self.wires] + [value for _, value in flat.registers.values()]
         used = set().union(*map(names, texts))
         self.inputs = [port for port in flat.inputs if port in used and port not in shared]
@@ -150,6 +153,11 @@ class _Parts:
         self._local = {signal: f"{array}_here" for signal, array in self.arrays.items()}
         self._local |= {wire: f"{self._prefix}wire_{number}" for number, wire in enumerate(self.wires)}
         self._names = {port: escaped(source[2]) for port, source in shared.items()} | self._local
+
+    def _plain(self, text: str) -> str:
+        if self._compares:
+            return branchless(without_truths(text, self._flat.widths), self._flat.widths)
+        return text
 
     def array_of(self, output: str) -> str:
         """Return the array of an output."""
@@ -183,7 +191,7 @@ class _Parts:
         for signal, array in self.arrays.items():
             yield f"      {self._local[signal]} = {array}[i];\n"
         for wire in self.wires:
-            yield renamed(self._flat.statements[wire], self._names.get)
+            yield renamed(self._plain(self._flat.statements[wire]), self._names.get)
         for register, (_, value) in self._flat.registers.items():
             yield f"      {self._next[register]} = {renamed(value, self._names.get)};\n"
         for register, value in self._next.items():

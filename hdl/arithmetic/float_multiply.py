@@ -92,7 +92,7 @@ class FloatMultiply(Staged):
         if 2 + offset < 1:
             distance = named(m, "distance", Mux(stored[-1] | ~stored.any(), (1 - exponent)[:bits], highest))
         for bit in range(min(len(distance), _FINE)):
-            product = named(m, f"product_{1 << bit}", Mux(distance[bit], product, product << (1 << bit)))
+            product = named(m, f"product_{1 << bit}", Mux(distance[bit], product, Cat(Const(0, 1 << bit), product)))
         sign, special, number, absent, stored, product, distance = stages.end(
             sign, special, number, absent, stored, product, distance)
         sign, special, number, absent, stored, aligned = stages.end(
