@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["MODULE", "Memory", "Module", "UnknownTextError", "bare", "escaped", "flatten", "names", "parse", "renamed"]
+__all__ = ["COPY", "MODULE", "Memory", "Module", "UnknownTextError", "bare", "escaped", "flatten", "names", "parse", "renamed"]
 
 _NAME = r"\\\S+ |[A-Za-z_][\w$]*"
 #: Name, header and body of each module of a text.
@@ -27,7 +27,7 @@ _ASSIGN = re.compile(rf"  assign ({_NAME}) ?(\[[\d:]+\] )?= (.*);\n")
 _INSTANCE = re.compile(rf"  ({_NAME}) ?({_NAME}) ?\(\n((?:    \..*\n)*)  \);\n")
 _CONNECTION = re.compile(rf"    \.({_NAME})\((.*)\),?\n")
 _TARGET = re.compile(rf"^ *({_NAME}) ?(?:\[[\d:]+\] )?= ", re.MULTILINE)
-_COPY = re.compile(rf"^ *({_NAME}) ?= ({_NAME}) ?;\n$")
+COPY = re.compile(rf"^ *({_NAME}) ?= ({_NAME}) ?;\n$")
 #: Numbers and system functions come first, so that no name is found inside them.
 _WORD = re.compile(rf"\d+'s?[bdho][0-9a-fA-FxzXZ?_]+|\$[a-z]\w*|({_NAME})")
 _KEYWORDS = {"if", "else", "begin", "end", "case", "casez", "endcase", "default"}
@@ -188,7 +188,7 @@ def flatten(kind: str, modules: Mapping[str, Module], keep: Collection[str]) -> 
     _inline(kind, "", modules, keep, flat)
     copies = {}
     for target, text in flat.statements.items():
-        match = _COPY.match(text)
+        match = COPY.match(text)
         if match and flat.widths[target] == flat.widths[bare(match[2])]:
             copies[target] = bare(match[2])
 

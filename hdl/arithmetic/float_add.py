@@ -55,33 +55,46 @@ class FloatAdd(Staged):
         # The least exponent stands for no bit that is not stored; its weight is that of exponent 1.
         above = Cat(large[:_FRACTION], large[_FRACTION:31].any())
         aligned = Cat(Const(0, _ALIGNED - _FRACTION - 1), small[:_FRACTION], small[_FRACTION:31].any())
-        distance = named(m, "distance", FLOAT32.scale(large) - FLOAT32.scale(small))
+        difference = named(m, "difference", (FLOAT32.scale(large) - FLOAT32.scale(small))[:8])
+        # Nothing but the sticky bit is left beyond 31.
+        distance = named(m, "distance", difference[:5] | difference[5:].any().replicate(5))
         exponent = FLOAT32.scale(large)[:8]
         for steps in ((4, 3, 2), (1, 0)):
-            if steps[0] == 4:
-                # Nothing but the sticky bit is left beyond 31.
-                aligned = named(m, "aligned", Mux(distance[5:8].any(), aligned.any(), aligned))
             for step in steps:
                 aligned = named(m, f"aligned_{step}", Mux(distance[step], shifted_right(aligned, 1 << step), aligned))
             sign, opposite, special, number, exponent, above, aligned, distance = stages.end(
-                sign, opposite, special, number, exponent, above, aligned, distance[:5])
+                sign, opposite, special, number, exponent, above, aligned, distance)
 
-        # One bit above for the carry, whose weight is that of the next exponent.
-        terms = Cat(Const(0, _ALIGNED - _FRACTION - 1), above), aligned
-        total = named(m, "total", Mux(opposite, terms[0] - terms[1], terms[0] + terms[1])[:_ALIGNED + 1])
-        sign, special, number, exponent, total = stages.end(
-            sign & ~(opposite & (terms[0] == terms[1])), special, number, exponent + 1, total)
-        for steps in ((16, 8), (4, 2, 1)):
-            for step in steps:
-                take = named(m, f"take_{step}", ~total[-step:].any() & (exponent > step))
-                total = named(m, f"total_{step}", Mux(take, Cat(Const(0, step), total[:-step]), total))
-                exponent = named(m, f"exponent_{step}", Mux(take, exponent - step, exponent)[:9])
-            sign, special, number, exponent, total = stages.end(sign, special, number, exponent, total)
+        # One bit above for the carry, whose weight is that of the next exponent. A difference adds the complement, and
+        # one that a bit below carries in.
+        term = named(m, "term", aligned ^ opposite.replicate(_ALIGNED))
+        above = Cat(Const(1, _ALIGNED - _FRACTION), above)
+        both = named(m, "both", (above + Cat(opposite, term))[1:_ALIGNED + 2])
+        total = named(m, "total", Cat(both[:-1], both[-1] & ~opposite))
+        sign, opposite, special, number, exponent, total = stages.end(
+            sign, opposite, special, number, exponent + 1, total)
+        sign, special, number, exponent, total = self._normalised(m, stages, sign, opposite, special, number, exponent,
+                                                                  total)
 
         (found,) = stages.end(packed_float32(sign, special, number, exponent, total))
         m.d.comb += self.sum.eq(found)
 
         return m
+
+    @staticmethod
+    def _normalised(m, stages, sign, opposite, special, number, exponent, total):
+        """Shift out zeros above, but no more than the exponent allows; what becomes nothing has no sign."""
+        sign = sign & ~(opposite & ~total.any())
+        taken = Const(0, 0)
+        for steps in ((16, 8), (4, 2, 1)):
+            for step in steps:
+                # Steps so far and this one.
+                whole = Cat(Const(step, step.bit_length()), taken)
+                take = named(m, f"take_{step}", ~total[-step:].any() & (exponent > whole))
+                total = named(m, f"total_{step}", Mux(take, Cat(Const(0, step), total[:-step]), total))
+                taken = Cat(take, taken)
+            sign, special, number, exponent, taken, total = stages.end(sign, special, number, exponent, taken, total)
+        return sign, special, number, named(m, "lowered", (exponent - taken)[:9]), total
 
     @staticmethod
     def _order(m, stages, a, b, less):

@@ -77,7 +77,9 @@ class FloatFormat:
 
     def is_infinite(self, number: Value) -> Value:
         """Whether a number is infinite."""
-        return Const(0, 1) if self.infinity is None else number[:-1] == self.infinity
+        if self.infinity is None:
+            return Const(0, 1)
+        return number[self.fraction:-1].all() & ~number[:self.fraction].any()
 
     def is_none(self, number: Value) -> Value:
         """Whether bits stand for no number."""

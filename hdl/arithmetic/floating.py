@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, unsigned
 
-from ..blocks.pipeline import delay
 from ..errors import PearrayError
 from .arithmetic import Arithmetic
 from .float_add import FloatAdd
@@ -92,13 +91,12 @@ class FloatArithmetic(Arithmetic):
 
     def multiply(self, m: Module, a: Value, w: Value, shape: Shape, *, enable: Value | None = None) -> Value:
         """Multiply, and clear what has no word behind it."""
-        multiplier = FloatMultiply(self.format, self.product_latency)
+        multiplier = FloatMultiply(self.format, self.product_latency, _NEUTRAL)
         m.submodules.multiplier = multiplier
         product = Signal(shape, name="product")
-        absent = delay(m, ~(a[-1] & w[-1]), self.product_latency, "absent")
         m.d.comb += [
-            multiplier.a.eq(a[:-1]), multiplier.b.eq(w[:-1]),
-            product.eq(Mux(absent, _NEUTRAL, multiplier.product)),
+            multiplier.a.eq(a[:-1]), multiplier.b.eq(w[:-1]), multiplier.absent.eq(~(a[-1] & w[-1])),
+            product.eq(multiplier.product),
         ]
         return product
 

@@ -38,7 +38,7 @@ def test_every_output_in_every_cycle(block, tmp_path, seed):
     """A loop that takes a value from the wrong neighbour, or too late, simulates other hardware."""
     loops = module(rewrite(block), "block")
     assert loops.count("for (") > 8
-    ports = re.findall(r"^  (input|output) (?:reg )?(\[\d+:0\] )?(\w+);$", loops, re.MULTILINE)
+    ports = re.findall(r"^  (input|output) (?:reg )?(\[\d+:0\] )?\\\\(\w+) ;$", loops, re.MULTILINE)
     inputs = [(width, name) for kind, width, name in ports if kind == "input" and name != "clk"]
     outputs = [(width, name) for kind, width, name in ports if kind == "output"]
     assert len(outputs) == 4 * 7
