@@ -20,7 +20,7 @@ from .kernels.context import Context, Located
 from .kernels.fusion import fuse_pools, fuse_sums
 from .kernels.kernel import Kernel
 from .kernels.layout import Layout
-from .kernels.lowerings import LOWERINGS, reads_rows
+from .kernels.lowerings import lowering_of, reads_rows
 from .kernels.moves import in_plain_order
 from .kernels.verify import Written
 from .kernels.views import Buffer
@@ -132,7 +132,7 @@ class _Compiler:
 
     def _check_lowerings(self) -> None:
         for node in self._nodes:
-            if type(node.operator) not in LOWERINGS:
+            if lowering_of(node.operator, self._config) is None:
                 reason = "has no lowering for this accelerator yet"
                 if node.operator.at_edge:
                     reason = ("must stand at the edge of the graph, where the host computes it, not between operators "
@@ -218,13 +218,14 @@ class _Compiler:
         self._written.verify(node.name, kernels,
                              [self._context.located[name].buffer for name in node.outputs.values()])
         self._place()
-        self._uses += [(number, buffer) for kernel in kernels for buffer in (*kernel.buffers, kernel.y.view.buffer)]
+        self._uses += [(number, buffer) for kernel in kernels for buffer in (*kernel.buffers, *kernel.made)]
         self._kernels += map(str, kernels)
         return [step for kernel in kernels for step in self._planner.lower(kernel, self._plan)]
 
     def _stated(self, node: Node) -> list[Kernel]:
         """Kernels of a node, behind those that copy what it can't read in the order in which it stands."""
-        context, state = self._context, LOWERINGS[type(node.operator)]
+        context, state = self._context, lowering_of(node.operator, self._config)
+        assert state is not None
         before = dict(context.located), list(context.made), list(context.moving)
         try:
             return state(context, node)

@@ -153,6 +153,8 @@ class Program:
         Fields that go up with a position.
     reads : list of Read
         What EXECUTEs read, in their order.
+    routines : dict of int to list of int
+        Cycles of the instructions that stand in memory, by the address of the first of a list of them.
     """
 
     def __init__(self, format: CommandSet, count_bits: int = WAIT_BITS) -> None:
@@ -164,6 +166,7 @@ class Program:
         self.numbers: dict[int, int] = {}
         self.marks: list[Mark] = []
         self.reads: list[Read] = []
+        self.routines: dict[int, list[int]] = {}
         self._streams: dict[tuple[Opcode, tuple[str, ...]], Stream] = {}
 
     @classmethod
@@ -233,6 +236,7 @@ class Program:
         """Append a program as it is, behind all commands so far: each of its commands waits for all of these."""
         before, length = list(self.counts.values()), self.length
         self.marks += [replace(mark, place=mark.place + length) for mark in other.marks]
+        self.routines |= other.routines
         executes = self.counts[QUEUES[Opcode.EXECUTE]]
         self.reads += [replace(read, execute=read.execute + executes) for read in other.reads]
         for stream in other._streams.values():

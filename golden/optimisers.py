@@ -4,10 +4,11 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from .tensors import Array, floating, shaped
 
-__all__ = ["LossScale", "adam", "sgd"]
+__all__ = ["LossScale", "adam", "adam_factors", "adam_step", "sgd"]
 
 
 def sgd(w: Array, dw: Array, rate: float, *, momentum: float = 0.0, velocity: Array | None = None,
@@ -79,20 +80,45 @@ def adam(w: Array, dw: Array, rate: float, *, step: int, first: Array, second: A
     ValueError
         If types, shapes or ranges do not fit.
     """
-    weights = floating("w", w)
-    gradient, mean, square = (shaped(name, tensor, weights.shape) for name, tensor in
-                              (("dw", dw), ("first", first), ("second", second)))
-    if step < 1:
-        raise ValueError(f"step must be at least 1, not {step}")
     for name, beta in (("beta1", beta1), ("beta2", beta2)):
         if not 0 <= beta < 1:
             raise ValueError(f"{name} must be at least 0 and less than 1, not {beta}")
+    size, root = adam_factors(rate, step, beta1, beta2)
+    return adam_step(w, dw, size, root, first=first, second=second, beta1=beta1, beta2=beta2, epsilon=epsilon,
+                     weight_decay=weight_decay)
+
+
+def adam_factors(rate: float, step: int, beta1: float, beta2: float) -> tuple[np.float32, np.float32]:
+    """Factors of a step of :func:`adam`: ``rate / c1`` and ``1 / sqrt(c2)``.
+
+    Raises
+    ------
+    ValueError
+        If the step's number is less than 1.
+    """
+    if step < 1:
+        raise ValueError(f"step must be at least 1, not {step}")
+    return np.float32(rate / (1 - beta1 ** step)), np.float32(1 / math.sqrt(1 - beta2 ** step))
+
+
+def adam_step(w: Array, dw: Array, size: npt.ArrayLike, root: npt.ArrayLike, *, first: Array, second: Array,
+              beta1: float, beta2: float, epsilon: float, weight_decay: float) -> tuple[Array, Array, Array]:
+    """Take a step of :func:`adam` by the factors of the step.
+
+    Raises
+    ------
+    ValueError
+        If types or shapes do not fit.
+    """
+    weights = floating("w", w)
+    gradient, mean, square = (shaped(name, tensor, weights.shape) for name, tensor in
+                              (("dw", dw), ("first", first), ("second", second)))
     if weight_decay:
         gradient = gradient + np.float32(weight_decay) * weights
     mean = np.float32(beta1) * mean + np.float32(1 - beta1) * gradient
     square = np.float32(beta2) * square + np.float32(1 - beta2) * (gradient * gradient)
-    size, root = np.float32(rate / (1 - beta1 ** step)), np.float32(1 / math.sqrt(1 - beta2 ** step))
-    return weights - size * (mean / (np.sqrt(square) * root + np.float32(epsilon))), mean, square
+    divisor = np.sqrt(square) * np.float32(root) + np.float32(epsilon)
+    return weights - np.float32(size) * (mean / divisor), mean, square
 
 
 @dataclass(frozen=True)

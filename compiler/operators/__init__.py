@@ -22,7 +22,7 @@ from .float_gradients import (
     SoftmaxGrad,
     SumTo,
 )
-from .float_operators import SGD, Adam, AttentionGrad, AttentionKept
+from .float_operators import SGD, Adam, AdamFactors, AdamStep, AttentionGrad, AttentionKept
 from .gates import Gelu, Silu
 from .gradients import Conv2dGrad, LinearGrad
 from .hosted import Hosted
@@ -47,7 +47,7 @@ from .softmax import Logistic, Softmax
 from .window_sum import WindowSum
 
 __all__ = [
-    "SGD", "Adam", "Add", "Append", "AtEnd", "Attention", "AttentionGrad", "AttentionKept", "AvgPool2d", "Concat",
+    "SGD", "Adam", "AdamFactors", "AdamStep", "Add", "Append", "AtEnd", "Attention", "AttentionGrad", "AttentionKept", "AvgPool2d", "Concat",
     "Contraction", "Conv2d", "Conv2dGrad", "ConvTranspose2d", "DepthToSpace", "Dequantize", "DequantizeBlocks",
     "DynamicQuantize", "Embedding", "EmbeddingGrad", "Expand", "FixedPoint", "Function", "FunctionGrad", "Gather",
     "Gelu", "Gemm", "Given", "Hosted", "Interpolate", "LayerNorm", "Linear", "LinearGrad", "Logistic", "Lookup",

@@ -22,6 +22,7 @@ from ..program import Program, Stream
 from .bursts import bursts
 from .latencies import LateError, Limit, Posting, SharedLatencies, UnendingError
 from .ports import NEVER, Block, MovePort, ReadPort, WritePort
+from .routines import routine_cycles
 from .queues import FREED, GO, KIND, TIME, VALUE, Queues
 
 __all__ = ["EXECUTE", "LOAD", "MOVE", "POST", "STORE", "Machine", "Timeline"]
@@ -123,6 +124,8 @@ class Machine(Queues):
             self._queue_of[place], self._bodies[place] = queue, body
             self._waits[place] = [(self._counted(queue, each, body), number)
                                   for each, number in enumerate(numbers) if number]
+        if self._config.has_routines:
+            self._walks = routine_cycles(self._config, program, self._queue_of, self._bodies)
 
     def _counted(self, queue: int, other: int, body: Mapping[str, int]) -> list[int]:
         """Completions of a queue by which a command of another one, with some body, waits for it."""
@@ -259,7 +262,7 @@ class Machine(Queues):
         time = max(time, self._post_ready)
         index = self._slot[POST]
         body, constants = self._bodies[index], self._c
-        posting = constants.posting(body)
+        posting = constants.routine(self._walks[index]) if body.get("routine") else constants.posting(body)
         self.begun[index] = time
         self._at(time + 1, FREED, POST)
         if body.get("normalise"):
