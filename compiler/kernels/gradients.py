@@ -7,7 +7,7 @@ from typing import Any
 from ..graph.graph import Node
 from ..operators import Conv2dGrad, LinearGrad
 from .context import Context
-from .conv import constant_weights, spread
+from .conv import constant_weights, given_weights, spread, spread_by_view
 from .gemm import matrix_product, row_major
 from .kernel import PIXELS, Access, Chain, Constant, Contraction, Finish, Index, Kernel, Product, Scaled, windows
 from .layout import Layout
@@ -57,8 +57,12 @@ def conv_grad(context: Context, node: Node[Conv2dGrad]) -> list[Kernel]:
     stored, kernels = _stored(context, node), list[Kernel]()
     dy = context.image(node, role="dy")
     if "dx" in node.outputs:
-        w = constant_weights(context, node)
-        kernels += spread(node, dy, w, context.result_image(node, "dx"), Finish(), [stored["dy"], stored["w"]])
+        fields = [stored["dy"], stored["w"]]
+        if context.config.has_routines and context.constant(node.inputs["w"]) is None:
+            kernels += spread_by_view(node, dy, given_weights(context, node), context.result_image(node, "dx"), fields)
+        else:
+            w = constant_weights(context, node)
+            kernels += spread(node, dy, w, context.result_image(node, "dx"), Finish(), fields)
     if "dw" in node.outputs:
         kernels += _weights(context, node, Access(dy, {}, **stored["dy"]), stored["x"])
     return kernels + _bias(context, node, dy, stored)
