@@ -16,12 +16,12 @@ from .compiled import Compiled, PlannedLayer
 from .graph.graph import Graph, Node
 from .graph.passes import run_passes
 from .graph.passes.array import for_array
+from .kernels import float_windows, moves
 from .kernels.context import Context, Located
 from .kernels.fusion import fuse_pools, fuse_sums
 from .kernels.kernel import Kernel
 from .kernels.layout import Layout
 from .kernels.lowerings import lowering_of, reads_rows
-from .kernels.moves import in_plain_order
 from .kernels.verify import Written
 from .kernels.views import Buffer
 from .kinds import compiler_for
@@ -253,7 +253,8 @@ class _Compiler:
 
     def _copied(self, name: str) -> list[Kernel]:
         """Kernels that copy a tensor to where others read it from now on."""
-        found, kernels = in_plain_order(self._context, name)
+        copied = float_windows.in_plain_order if self._config.has_routines else moves.in_plain_order
+        found, kernels = copied(self._context, name)
         self._copies[name] = found
         if name not in self._device.views:
             # It dies when the tensor itself would, and its views.

@@ -63,13 +63,14 @@ class FloatTensors:
         return Elements(self.located(role).buffer, places)
 
     def layout(self, role: str) -> Layout:
-        """Layout of an output: that which its readers want, or that of the first input of its shape, or the usual."""
+        """Layout of an output: what its readers want, or that of the first input of its shape with strides, or the usual."""
         shape, wanted = self.shape(role), self.context.wanted.get(self.node.outputs[role])
         if wanted is not None:
             return wanted
         for other, name in self.node.inputs.items():
-            if self.shape(other) == shape and name in self.context.located:
-                return self.context.located[name].layout
+            found = self.context.located.get(name)
+            if self.shape(other) == shape and found is not None and found.layout.strides() is not None:
+                return found.layout
         return Layout.of(shape)
 
     def result(self, role: str, places: np.ndarray | None = None, layout: Layout | None = None) -> Elements:

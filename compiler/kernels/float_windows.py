@@ -17,13 +17,13 @@ from ..operators.channelwise import AvgPool2d, MaxPool2d
 from ..operators.moved import OUTSIDE, Moved, Picked
 from ..operators.reductions import SumPool2d
 from ..routines.values import Lane, Value
-from .context import Context
+from .context import Context, Located
 from .float_tensors import FloatTensors
 from .kernel import Kernel
 from .layout import Layout
 from .routine import Elements, Phase, Routine
 
-__all__ = ["average_pool", "max_pool", "moved", "moved_grad", "pool_grad"]
+__all__ = ["average_pool", "in_plain_order", "max_pool", "moved", "moved_grad", "pool_grad"]
 
 
 class _Windows:
@@ -263,6 +263,24 @@ def _copied(tensors: FloatTensors, name: str, role: str, numbers: np.ndarray, re
     source = tensors.source(role, tensors.inside(tensors.places(role), numbers)[None])
     return Routine.of(name, {role: source}, {"y": result},
                       [Phase(lambda lane: tensors.stored(lane, "y", lane.load(role)))], units=numbers.size)
+
+
+def in_plain_order(context: Context, name: str) -> tuple[Located, list[Kernel]]:
+    """Copy a tensor so that images stand with their channels last, and all else row-major."""
+    tensor, before = context.graph.tensors[name], context.located[name]
+    layout = Layout.of(tensor.shape)
+    found = context.locate(name, layout=layout)
+    found.buffer.expect_stores()
+    order = _memory_order(layout)
+    places = before.layout.positions().reshape(-1)[order]
+
+    def copy(lane: Lane) -> None:
+        value = lane.load("x")
+        lane.store("y", lane.narrow(value) if found.buffer.item < 4 else value)
+
+    return found, [Routine.of(f"{name}:copy", {"x": Elements(before.buffer, places[None])},
+                              {"y": Elements(found.buffer, np.arange(order.size)[None])}, [Phase(copy)],
+                              units=order.size)]
 
 
 def moved_grad(context: Context, node: Node[Any]) -> list[Kernel]:
