@@ -8,7 +8,7 @@ import numpy as np
 
 from ...golden import float_functions
 from ..graph.graph import Node
-from ..operators.float_operators import AdamStep
+from ..operators.optimisers import SGD, Adam, Optimiser
 from ..operators.rounded import Rounded
 from ..routines.values import Lane, Number, Value
 from .context import Context
@@ -118,29 +118,33 @@ def rounded(context: Context, node: Node[Rounded]) -> list[Kernel]:
     return [Routine.of(node.name, sources, results, [Phase(phase)], units=max(order.size, 1))]
 
 
-def sgd(context: Context, node: Node[Any]) -> list[Kernel]:
+def _gradient(lane: Lane, operator: Optimiser, given: Mapping[str, Any]) -> Any:
+    """Gradient of a weight, with what is taken of the weight."""
+    gradient = given["dw"]
+    if "unscaled" in given:
+        gradient = gradient * given["unscaled"]
+    return gradient + lane.multiply(operator.weight_decay, given["w"]) if operator.weight_decay else gradient
+
+
+def sgd(context: Context, node: Node[SGD]) -> list[Kernel]:
     """State a step of gradient descent."""
     operator = node.operator
 
     def body(lane: Lane, given: Mapping[str, Any]) -> Sequence[Number]:
-        gradient = given["dw"]
-        if operator.weight_decay:
-            gradient = gradient + lane.multiply(operator.weight_decay, given["w"])
+        step = _gradient(lane, operator, given)
         if operator.momentum and "v" in given:
-            gradient = lane.multiply(operator.momentum, given["v"]) + gradient
-        return given["w"] - lane.multiply(operator.lr, gradient), gradient
+            step = lane.multiply(operator.momentum, given["v"]) + step
+        return given["w"] - lane.multiply(given.get("rate", operator.lr), step), step
 
     return _elements(context, node, body)
 
 
-def adam(context: Context, node: Node[AdamStep]) -> list[Kernel]:
-    """State a step of Adam, with the factors of the step."""
+def adam(context: Context, node: Node[Adam]) -> list[Kernel]:
+    """State a step of Adam by the factors of the step."""
     operator = node.operator
 
     def body(lane: Lane, given: Mapping[str, Any]) -> Sequence[Number]:
-        gradient = given["dw"]
-        if operator.weight_decay:
-            gradient = gradient + lane.multiply(operator.weight_decay, given["w"])
+        gradient = _gradient(lane, operator, given)
         mean = lane.multiply(operator.beta1, given["m"]) + lane.multiply(1 - operator.beta1, gradient)
         square = lane.multiply(operator.beta2, given["v"]) + lane.multiply(1 - operator.beta2, gradient * gradient)
         divisor = lane.root(square) * given["root"] + operator.epsilon

@@ -68,7 +68,7 @@ _PRODUCTS = (operators.Conv2d, operators.Conv2dGrad, operators.Gemm, operators.L
 
 #: How operators of floats are stated that routines compute.
 ROUTINES: dict[type[operators.Operator], Callable[[Context, Node[Any]], list[Kernel]]] = {
-    operators.AdamStep: float_elements.adam,
+    operators.Adam: float_elements.adam,
     operators.Add: float_elements.added,
     operators.AvgPool2d: float_windows.average_pool,
     operators.Function: float_elements.activated,
