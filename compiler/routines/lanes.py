@@ -1,68 +1,50 @@
-"""Functional model of lanes that run routines: every instruction on arrays of all slots and lanes.
+"""Functional model of lanes that run routines: every instruction on arrays of passes, slots and lanes.
 
-Written from what ``hdl/routines/instructions.py`` says of each; float32 is NumPy's, and rounding that of the golden
-models.
+Written from what ``hdl/routines/instructions.py`` says of each, with the steps of the golden models.
 """
 
-from collections.abc import Callable, Mapping
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from ...golden import rounding
+from ...golden.float_steps import NONE, NUMPY
 from ...hdl.arithmetic.float_formats import FloatFormat
 from ...hdl.routines.instructions import ELEMENT_BITS, REGISTERS, SLOTS, Instruction, Operation
 
-__all__ = ["Lanes"]
+__all__ = ["Frame", "Lanes", "registers_of"]
 
-#: What is no number in float32.
-_NO_NUMBER = np.uint32(0x7FC00000)
+#: What becomes of the bits in registers a and b, of those operations that have both.
+_OF_TWO: Mapping[Operation, Callable[..., np.ndarray]] = {
+    Operation.ADD: NUMPY.add, Operation.SUB: NUMPY.subtract, Operation.MUL: NUMPY.multiply,
+    Operation.DIV: NUMPY.divide, Operation.LESS: NUMPY.less, Operation.EQUAL: NUMPY.equal,
+    Operation.INTEGER_ADD: NUMPY.integer_add, Operation.AND: NUMPY.bit_and, Operation.OR: NUMPY.bit_or,
+    Operation.XOR: NUMPY.bit_xor, Operation.SHIFT_LEFT: NUMPY.shift_left, Operation.SHIFT_RIGHT: NUMPY.shift_right,
+    Operation.INTEGER_LESS: NUMPY.integer_less,
+}
 
-_INTEGER = 1 << 31
-
-
-def _floats(bits: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(bits).view(np.float32)
-
-
-def _bits(values: np.ndarray) -> np.ndarray:
-    """Bits of float32 numbers, all that is no number alike."""
-    return np.where(np.isnan(values), _NO_NUMBER, np.asarray(values, np.float32).view(np.uint32))
-
-
-def _to_integer(x: np.ndarray) -> np.ndarray:
-    whole = np.rint(np.where(np.isnan(x), 0, x).astype(np.float64))
-    return np.clip(whole, -_INTEGER, _INTEGER - 1).astype(np.int64).astype(np.uint32)
-
-
-def _signed(bits: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(bits).view(np.int32)
-
-
-#: What becomes of the bits in registers a and b.
-_EFFECTS: Mapping[Operation, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    Operation.ADD: lambda a, b: _bits(_floats(a) + _floats(b)),
-    Operation.SUB: lambda a, b: _bits(_floats(a) - _floats(b)),
-    Operation.MUL: lambda a, b: _bits(_floats(a) * _floats(b)),
-    Operation.DIV: lambda a, b: _bits(_floats(a) / _floats(b)),
-    Operation.SQRT: lambda a, b: _bits(np.sqrt(_floats(a))),
-    Operation.LESS: lambda a, b: (_floats(a) < _floats(b)).astype(np.uint32),
-    Operation.EQUAL: lambda a, b: (_floats(a) == _floats(b)).astype(np.uint32),
-    Operation.INTEGER_ADD: lambda a, b: a + b,
-    Operation.AND: lambda a, b: a & b,
-    Operation.OR: lambda a, b: a | b,
-    Operation.XOR: lambda a, b: a ^ b,
-    Operation.SHIFT_LEFT: lambda a, b: a << (b & np.uint32(31)),
-    Operation.SHIFT_RIGHT: lambda a, b: a >> (b & np.uint32(31)),
-    Operation.INTEGER_LESS: lambda a, b: (_signed(a) < _signed(b)).astype(np.uint32),
-    Operation.TO_INTEGER: lambda a, b: _to_integer(_floats(a)),
-    Operation.TO_FLOAT: lambda a, b: _bits(_signed(a).astype(np.float32)),
-    Operation.MIX: lambda a, b: rounding.mix(a),
+#: What becomes of the bits in register a.
+_OF_ONE: Mapping[Operation, Callable[..., np.ndarray]] = {
+    Operation.SQRT: NUMPY.root, Operation.TO_INTEGER: NUMPY.to_integer, Operation.TO_FLOAT: NUMPY.to_float,
+    Operation.MIX: rounding.mix,
 }
 
 
+def registers_of(instruction: Instruction) -> tuple[tuple[int, ...], int | None]:
+    """Registers that an instruction reads, and that which it writes, if any."""
+    operation, a, b, c = instruction.op, instruction.a, instruction.b, instruction.c
+    if operation.is_store:
+        return (a,), None
+    if operation is Operation.SELECT:
+        return (a, b, c), instruction.dst
+    if operation in _OF_TWO or operation is Operation.NARROW_RANDOM:
+        return (a, b), instruction.dst
+    reads = (a,) if operation in _OF_ONE or operation is Operation.NARROW else ()
+    return reads, instruction.dst
+
+
 class Lanes:
-    """Registers of all lanes, and what instructions do to them.
+    """Registers of all lanes, which they keep from command to command.
 
     Parameters
     ----------
@@ -78,43 +60,96 @@ class Lanes:
     """
 
     def __init__(self, lanes: int, form: FloatFormat):
-        self.lanes, self._format = lanes, form
+        self.lanes, self.format = lanes, form
         self.registers = np.zeros((REGISTERS, SLOTS, lanes), np.uint32)
 
-    @cached_property
-    def _kind(self) -> np.dtype:
-        return np.dtype(f"u{self._format.dtype.itemsize}")
+    @staticmethod
+    def are_apart(instructions: Sequence[Instruction]) -> bool:
+        """Whether no pass reads what another has written."""
+        written, before = set[int](), set[int]()
+        for instruction in instructions:
+            reads, dst = registers_of(instruction)
+            before |= {*reads} - written
+            written |= set() if dst is None else {dst}
+        return not before & written
 
-    def elements(self, instruction: Instruction, number: int, slots: int) -> np.ndarray:
-        """Numbers of the elements that an instruction of memory means in a pass: (slots, lanes)."""
-        groups = (instruction.offset + number * instruction.step + np.arange(slots) * instruction.slot_step) % (
-            1 << ELEMENT_BITS)
-        found: np.ndarray = groups[:, None] * self.lanes + np.arange(self.lanes)
+    def frame(self, passes: np.ndarray, slots: int) -> "Frame":
+        """Begin some passes, which do not know of one another."""
+        return Frame(self, passes, slots)
+
+
+class Frame:
+    """Registers of lanes in some passes: (passes, slots, lanes) of each that has been written.
+
+    Parameters
+    ----------
+    lanes : Lanes
+        Whose registers they are.
+    passes : (passes,) int ndarray
+        Numbers of the passes.
+    slots : int
+        Slots that take part.
+    """
+
+    def __init__(self, lanes: Lanes, passes: np.ndarray, slots: int):
+        self._lanes, self._passes, self._slots = lanes, passes, slots
+        self._written: dict[int, np.ndarray] = {}
+        self._kind = np.dtype(f"u{lanes.format.dtype.itemsize}")
+
+    def read(self, register: int) -> np.ndarray:
+        """What a register holds, in each pass."""
+        found = self._written.get(register)
+        return self._lanes.registers[register, :self._slots][None] if found is None else found
+
+    def write(self, register: int, bits: np.ndarray) -> None:
+        """Let a register hold something."""
+        shape = len(self._passes), self._slots, self._lanes.lanes
+        self._written[register] = np.broadcast_to(np.asarray(bits, np.uint32), shape)
+
+    def end(self) -> None:
+        """Let registers keep what they hold behind the last pass."""
+        for register, bits in self._written.items():
+            self._lanes.registers[register, :self._slots] = bits[-1]
+
+    def elements(self, instruction: Instruction) -> np.ndarray:
+        """Numbers of the elements that an instruction of memory means: (passes, slots, lanes)."""
+        groups = (instruction.offset + self._passes[:, None] * instruction.step
+                  + np.arange(self._slots) * instruction.slot_step) % (1 << ELEMENT_BITS)
+        found: np.ndarray = groups[..., None] * self._lanes.lanes + np.arange(self._lanes.lanes)
         return found
 
     def widened(self, stored: np.ndarray) -> np.ndarray:
-        """Bits of operands, by their bits in float32."""
-        return _bits(stored.astype(self._kind).view(self._format.dtype).astype(np.float32))
+        """Bits of operands as those of float32 numbers."""
+        return _one_pattern(stored.astype(self._kind).view(self._lanes.format.dtype).astype(np.float32))
 
-    def compute(self, instruction: Instruction, slots: int) -> None:
-        """Do an instruction that touches no memory in some slots."""
-        a, b, c = (self.registers[number, :slots] for number in (instruction.a, instruction.b, instruction.c))
+    def compute(self, instruction: Instruction) -> None:
+        """Do an instruction that touches no memory."""
         with np.errstate(all="ignore"):
-            self.registers[instruction.dst, :slots] = self._made(instruction, a, b, c)
+            self.write(instruction.dst, self._made(instruction))
 
-    def _made(self, instruction: Instruction, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    def _made(self, instruction: Instruction) -> np.ndarray:
         operation = instruction.op
         if operation is Operation.SET:
-            return np.full_like(a, instruction.literal)
+            return np.array(instruction.literal, np.uint32)
+        a, b = (np.ascontiguousarray(self.read(number)) for number in (instruction.a, instruction.b))
+        if operation in _OF_ONE:
+            return _OF_ONE[operation](a)
+        if operation in _OF_TWO:
+            return _OF_TWO[operation](a, b)
         if operation is Operation.SELECT:
-            return np.where(c != 0, a, b)
+            return np.where(self.read(instruction.c) != 0, a, b)
+        values, name = a.view(np.float32), self._lanes.format.name
         if operation is Operation.NARROW:
-            return self._narrowed(rounding.nearest(_floats(a), self._format.name))
-        if operation is Operation.NARROW_RANDOM:
-            return self._narrowed(rounding.by_bits(_floats(a), self._format.name, b & np.uint32(0xFFFF)))
-        return _EFFECTS[operation](a, b)
+            return self._narrowed(rounding.nearest(values, name))
+        random = np.broadcast_to(b & np.uint32(0xFFFF), np.broadcast_shapes(a.shape, b.shape))
+        return self._narrowed(rounding.by_bits(np.broadcast_to(values, random.shape).copy(), name, random))
 
     def _narrowed(self, values: np.ndarray) -> np.ndarray:
         """Bits of operands."""
         bits = np.ascontiguousarray(values).view(self._kind).astype(np.uint32)
-        return np.where(np.isnan(values.astype(np.float32)), np.uint32(self._format.no_number), bits)
+        return np.where(np.isnan(values.astype(np.float32)), np.uint32(self._lanes.format.no_number), bits)
+
+
+def _one_pattern(values: np.ndarray) -> np.ndarray:
+    """Bits of float32 numbers, all that is no number alike."""
+    return np.where(np.isnan(values), np.uint32(NONE), values.view(np.uint32))
