@@ -1,8 +1,8 @@
 """Quotients and square roots of float32 numbers, rounded to nearest, halves to even (IEEE 754-2019, 5.4.1).
 
 Both are found bit by bit, by restoring: with S the rest, doubled, and T what must fit into it for the next bit to be
-one, S becomes ``2 * (S - T)`` if T fits, and otherwise ``2 * S``. For a quotient T is the divisor. For a root whose
-bits so far are Q, the one for the next bit, of weight w, is ``2 * Q + w``, since ``(Q + w)**2 = Q**2 + w * (2 * Q + w)``
+one, S becomes ``2 * (S - T)`` if T fits, and otherwise ``2 * S``. For a quotient T is the divisor; for a root whose
+bits so far are Q it is ``2 * Q + w``, where w is the weight of the next one: ``(Q + w)**2 = Q**2 + w * (2 * Q + w)``
 (M. Ercegovac, T. Lang, Digital Arithmetic, 2004, chapters 5 and 6).
 """
 

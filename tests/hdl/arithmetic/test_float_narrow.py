@@ -5,21 +5,15 @@ import numpy as np
 import pytest
 from float_draws import SHORT, draw_float32, to_bits, wrong
 from pipelines import run
+from unit_draws import rounded_at_random
 
-from pearray.golden import rounding
 from pearray.hdl.arithmetic.float_narrow import FloatNarrowAtRandom
-
-
-def at_random(numbers, random, format, monkeypatch):
-    """Bits of float32 numbers rounded by golden's rule with these random numbers, one pattern for what is none."""
-    monkeypatch.setattr(rounding, "random_bits", lambda key, count: random)
-    return to_bits(rounding.stochastic(numbers.view(np.float32), format.name, 0).astype(np.float32), format)
 
 
 @pytest.mark.parametrize("latency", [0, FloatNarrowAtRandom.MOST])
 @pytest.mark.parametrize("format", SHORT, ids=lambda format: format.name)
 def test_numbers_are_rounded_by_goldens_rule(rng, monkeypatch, format, latency):
-    """A bit cut off too many, or a comparison that takes equal for greater, makes other weights on RTL than in golden."""
+    """A bit cut off too many, or equal taken for greater in a comparison, makes other weights than golden's."""
     bits = draw_float32(rng, format, 600)
     random = rng.integers(0, 1 << 16, len(bits), dtype=np.uint32)
     # Random numbers that are just what is cut off, or one beside it.
@@ -29,6 +23,6 @@ def test_numbers_are_rounded_by_goldens_rule(rng, monkeypatch, format, latency):
     choice = rng.integers(0, 4, len(bits)) > 0
     found = run(FloatNarrowAtRandom(format, latency), {"number": bits, "random": random, "at_random": choice},
                 "narrow", latency)
-    drawn = at_random(bits, random, format, monkeypatch)
+    drawn = rounded_at_random(bits, random, format, monkeypatch)
     assert not wrong(found, np.where(choice, drawn, to_bits(bits.view(np.float32), format)), bits, random)
     assert (drawn != to_bits(bits.view(np.float32), format)).any()
