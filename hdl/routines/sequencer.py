@@ -6,7 +6,6 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from ..arithmetic.float_divide_root import FloatDivideRoot
-from ..blocks import rules
 from ..blocks.word_memory import word_memory
 from .instructions import ELEMENT_BITS, INSTRUCTIONS, LAYOUT, ROUNDS, SLOTS
 
@@ -61,8 +60,8 @@ class Sequencer(wiring.Component):
     #: Cycles that a fetch may take.
     FETCH = 3
 
-    #: Cycles from the acceptance of a command to its first instruction.
-    START = FETCH + 3
+    #: Cycles from the acceptance of a command to its first instruction: the fetch, and where its elements begin.
+    START = FETCH + 4
 
     def __init__(self):
         super().__init__({
@@ -80,29 +79,27 @@ class Sequencer(wiring.Component):
         })
 
     def elaborate(self, platform):
-        """Build the counters, and the memory of elements."""
+        """Build the counters of slots and rounds, and what fetches the next instruction."""
         m = Module()
 
         command = Signal(RunBody, reset_less=True)
-        starts = Signal()
-        # Of the instruction that runs: whether it goes round again, and whether it is the last of all.
+        starts, take = Signal(), Signal()
+        # Of the instruction that runs: whether this is its last round, and whether it is the command's last one.
         ends, final = Signal(), Signal()
-        turned = Signal()
-        take = Signal()
+        begin = self._fetch(m, command, take, final)
+        turned = self.runs & (self.slot == SLOTS - 1)
         m.d.comb += [
-            turned.eq(self.slot == SLOTS - 1),
             self.completes.eq(ends),
             self.valid.eq(self.runs & (self.slot < command.slots)),
-            self.last.eq(self.runs & turned & ends & final),
-            take.eq(starts & (self.slot == self.START - 1) | self.runs & turned & ends & ~final),
+            self.last.eq(turned & ends & final),
+            take.eq(starts & (self.slot == self.START - 2) | turned & ends & ~final),
             self.commands.ready.eq(~starts & ~self.runs),
         ]
-        m.d.sync += self.slot.eq(self.slot + 1)
-        with m.If(self.runs & turned):
-            m.d.sync += [self.round.eq(self.round + 1), ends.eq(self._ends_after(self.round))]
+        m.d.sync += [self.slot.eq(self.slot + 1), self.element.eq(self.element + self.current.literal[-ELEMENT_BITS:])]
+        with m.If(turned):
+            m.d.sync += [self.round.eq(self.round + 1), ends.eq(self.round == _MOST_ROUNDS - 2)]
         with m.If(self.last):
             m.d.sync += self.runs.eq(0)
-        begin = self._fetch(m, command, take, final)
         with m.If(take):
             m.d.sync += [
                 starts.eq(0),
@@ -110,13 +107,35 @@ class Sequencer(wiring.Component):
                 self.slot.eq(0),
                 self.round.eq(0),
                 self.current.eq(self.instruction),
-                ends.eq(~self._goes_round()),
+                self.element.eq(begin),
+                ends.eq(~Cat(self.instruction.op == operation for operation in ROUNDS).any()),
             ]
         with m.If(self.commands.valid & self.commands.ready):
-            m.d.sync += [starts.eq(1), self.slot.eq(0), self.round.eq(0), command.eq(self.commands.p)]
-        with m.If(take):
-            m.d.sync += self.element.eq(begin)
-        with m.Else():
-            m.d.sync += self.element.eq(self.element + self.current.literal[2 * ELEMENT_BITS:])
+            m.d.sync += [command.eq(self.commands.p), starts.eq(1), self.slot.eq(0), self.round.eq(0)]
 
         return m
+
+    def _fetch(self, m, command, take, final):
+        """Fetch instructions ahead; return where the elements of the next one begin."""
+        left, passes, fresh = Signal.like(command.count), Signal.like(command.passes), Signal()
+        with m.If(take):
+            m.d.sync += [self.number.eq(self.number + 1), left.eq(left - 1), final.eq((left == 1) & (passes == 1))]
+            with m.If(left == 1):
+                m.d.sync += [self.number.eq(command.first), left.eq(command.count), passes.eq(passes - 1), fresh.eq(0)]
+        with m.If(self.commands.valid & self.commands.ready):
+            body = self.commands.p
+            m.d.sync += [self.number.eq(body.first), left.eq(body.count), passes.eq(body.passes), fresh.eq(1)]
+
+        offset, step, _ = (self.instruction.literal.word_select(part, ELEMENT_BITS) for part in range(3))
+        write, before = word_memory(m, "elements", ELEMENT_BITS, INSTRUCTIONS, self.number)
+        begin = Signal(ELEMENT_BITS, reset_less=True)
+        # In later rounds the memory holds already where they begin in the next pass.
+        first_round = self.round == 0
+        with m.If(first_round & (self.slot == self.FETCH)):
+            m.d.sync += begin.eq(Mux(fresh, offset, before))
+        m.d.comb += [
+            write.en.eq(first_round & (self.slot == self.FETCH + 1)),
+            write.addr.eq(self.number),
+            write.data.eq(begin + step),
+        ]
+        return begin
