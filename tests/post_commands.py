@@ -80,16 +80,21 @@ def run(rng, target, sums, memories, commands, *, stalls=False, cycles=20_000):
 
     banks = target.output_banks
     written = np.full(target.scratchpads.output_bytes, -1)
-    seen = {"done": [], "writes": [], "reads": 0, "groups": 0, "output_writes": 0, "first_read": None,
+    seen = {"done": [], "done_cycles": [], "accepted_cycles": [], "writes": [],
+            "reads": 0, "groups": 0, "output_writes": 0, "first_read": None,
             "cycle": 0, "shifts": []}
 
     async def watch(ctx):
+        accepts = engine.commands.valid & engine.commands.ready
         sampled = ctx.tick().sample(engine.done, engine.output.en, engine.output.line, engine.output.data,
-                                    engine.events, engine.accumulators.en)
-        async for _, _, done, enable, line, value, events, reading in sampled:
+                                    engine.events, engine.accumulators.en, accepts)
+        async for _, _, done, enable, line, value, events, reading, accepted in sampled:
             seen["cycle"] += 1
+            if accepted:
+                seen["accepted_cycles"].append(seen["cycle"])
             if done:
                 seen["done"].append(len(seen["writes"]))
+                seen["done_cycles"].append(seen["cycle"])
             if enable:
                 seen["writes"].append(seen["cycle"])
                 for bank in range(banks):

@@ -1,5 +1,7 @@
 """Engine of routines: a small processor, whose lanes all run the same instructions on elements of their own."""
 
+from collections.abc import Iterable
+
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -11,7 +13,7 @@ from ..blocks.pipeline import delay, taps
 from ..shell.config import Config
 from ..shell.load_port import LoadWrite
 from .decode import decode
-from .instructions import INSTRUCTIONS, LAYOUT, SLOTS, Operation
+from .instructions import INSTRUCTIONS, LAYOUT, SLOTS, Instruction, Operation
 from .lane import RoutineLane
 from .outputs import GroupWriter
 from .sequencer import Sequencer
@@ -62,6 +64,11 @@ class RoutineEngine(wiring.Component):
 
     #: To when nothing changes any more.
     SETTLED = RoutineLane.WRITTEN + 1
+
+    @classmethod
+    def cycles_of(cls, passes: int, instructions: Iterable[Instruction]) -> int:
+        """Return the cycles from the acceptance of a command that runs instructions to when it is done."""
+        return cls.START + passes * sum(instruction.cycles for instruction in instructions) + cls.END - 1
 
     def __init__(self, config: Config):
         self._config = config
