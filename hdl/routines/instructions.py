@@ -16,10 +16,11 @@ from dataclasses import dataclass
 
 from amaranth.lib import data, enum
 
+from ..arithmetic.float_divide_root import FloatDivideRoot
 from ..shell.packing import pack, places, unpack
 
 __all__ = ["EFFECTS", "ELEMENT_BITS", "INSTRUCTIONS", "INSTRUCTION_BYTES", "LAYOUT", "LITERAL_BITS", "REGISTERS",
-           "ROUTINE_BYTES", "SLOTS", "Instruction", "Operation", "cycles_of"]
+           "ROUNDS", "ROUTINE_BYTES", "SLOTS", "Instruction", "Operation", "cycles_of"]
 
 #: Slots of each lane, and registers of each slot.
 SLOTS, REGISTERS = 16, 16
@@ -124,12 +125,12 @@ _PLACES = places(LAYOUT)
 _ELEMENTS = {name: place * ELEMENT_BITS for place, name in enumerate(("offset", "step", "slot_step"))}
 
 #: Times that all slots go round, for those operations that need more than one.
-_ROUNDS = {Operation.DIV: 8, Operation.SQRT: 8}
+ROUNDS = dict.fromkeys((Operation.DIV, Operation.SQRT), FloatDivideRoot.ROUNDS)
 
 
 def cycles_of(operation: Operation) -> int:
     """Cycles of an instruction, whatever the slots of the command."""
-    return SLOTS * _ROUNDS.get(operation, 1)
+    return SLOTS * ROUNDS.get(operation, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
