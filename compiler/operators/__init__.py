@@ -22,7 +22,7 @@ from .float_gradients import (
     SoftmaxGrad,
     SumTo,
 )
-from .float_operators import SGD, Adam, AttentionGrad, AttentionKept
+from .float_operators import AttentionGrad, AttentionKept
 from .gates import Gelu, Silu
 from .gradients import Conv2dGrad, LinearGrad
 from .hosted import Hosted
@@ -37,6 +37,7 @@ from .multi_head import MultiHeadAttention
 from .normalisation import LayerNorm, RMSNorm
 from .normed_sum import NormedSum
 from .operator import Operator
+from .optimisers import SGD, Adam, Optimiser
 from .pooled import PooledConv2d
 from .reductions import ReduceMax, ReduceMean, ReduceMin, ReduceSum, SumPool2d
 from .requant import FixedPoint, Requant, Sums
@@ -52,7 +53,7 @@ __all__ = [
     "DynamicQuantize", "Embedding", "EmbeddingGrad", "Expand", "FixedPoint", "Function", "FunctionGrad", "Gather",
     "Gelu", "Gemm", "Given", "Hosted", "Interpolate", "LayerNorm", "Linear", "LinearGrad", "Logistic", "Lookup",
     "MaskBias", "MatMul", "MatrixProduct", "Max", "MaxPool2d", "Min", "Moved", "MovedGrad", "Mul",
-    "MultiHeadAttention", "NormGrad", "NormedSum", "Operator", "Pad", "PoolGrad", "PooledConv2d", "Products",
+    "MultiHeadAttention", "NormGrad", "NormedSum", "Operator", "Optimiser", "Pad", "PoolGrad", "PooledConv2d", "Products",
     "Quantize", "QuantizeBlocks", "RMSNorm", "Real", "RealSums", "RealTable", "ReduceGrad", "ReduceMax", "ReduceMean",
     "ReduceMin", "ReduceSum", "Relu", "Requant", "Reshape", "Resize", "RotaryEmbedding", "Rounded", "Silu", "Slice",
     "Softmax", "SoftmaxCrossEntropy", "SoftmaxCrossEntropyGrad", "SoftmaxGrad", "SpaceToDepth", "Split", "Sub",
