@@ -7,7 +7,7 @@ from typing import Any
 from ..graph.graph import Node
 from ..operators import Conv2dGrad, LinearGrad
 from .context import Context
-from .conv import constant_weights, given_weights, spread, spread_by_view
+from .conv import spread, weights_of
 from .gemm import matrix_product, row_major
 from .kernel import PIXELS, Access, Chain, Constant, Contraction, Finish, Index, Kernel, Product, Scaled, windows
 from .layout import Layout
@@ -57,15 +57,24 @@ def conv_grad(context: Context, node: Node[Conv2dGrad]) -> list[Kernel]:
     stored, kernels = _stored(context, node), list[Kernel]()
     dy = context.image(node, role="dy")
     if "dx" in node.outputs:
-        fields = [stored["dy"], stored["w"]]
-        if context.config.has_routines and context.constant(node.inputs["w"]) is None:
-            kernels += spread_by_view(node, dy, given_weights(context, node), context.result_image(node, "dx"), fields)
-        else:
-            w = constant_weights(context, node)
-            kernels += spread(node, dy, w, context.result_image(node, "dx"), Finish(), fields)
+        kernels += _spread(context, node, dy, context.result_image(node, "dx"), [stored["dy"], stored["w"]])
     if "dw" in node.outputs:
         kernels += _weights(context, node, Access(dy, {}, **stored["dy"]), stored["x"])
     return kernels + _bias(context, node, dy, stored)
+
+
+def _spread(context: Context, node: Node[Conv2dGrad], dy: View, dx: View, fields: list[dict[str, Any]]) -> list[Kernel]:
+    """State dx; weights that are no constants are a view for each group of channels."""
+    w, groups = weights_of(context, node), node.operator.groups
+    if not isinstance(w, View):
+        return spread(node, dy, w, dx, Finish(), fields)
+    m, channels = w.size("m") // groups, w.size("c")
+    # What the convolution makes is what its gradient contracts.
+    turned = replace(w, axes=tuple(replace(axis, name={"m": "c", "c": "m"}.get(axis.name, axis.name))
+                                   for axis in w.axes))
+    return [kernel for group in range(groups)
+            for kernel in spread(node, dy.part("c", group * m, m), turned.part("c", group * m, m),
+                                 dx.part("c", group * channels, channels), Finish(), fields)]
 
 
 def _weights(context: Context, node: Node[Conv2dGrad], dy: Access, stored: dict[str, Any]) -> Iterator[Contraction]:
