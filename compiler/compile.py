@@ -18,6 +18,7 @@ from .graph.passes import run_passes
 from .graph.passes.array import for_array
 from .kernels import float_windows, moves
 from .kernels.context import Context, Located
+from .kernels.float_layouts import wanted_layouts
 from .kernels.fusion import fuse_pools, fuse_sums
 from .kernels.kernel import Kernel
 from .kernels.layout import Layout
@@ -74,6 +75,8 @@ class _Compiler:
         self._nodes = [node for node in self._device.nodes if not node.on_host]
         self._plan = MemoryPlan(grain=burst_beats(config) * config.beat_bytes)
         self._context = Context(self._device, config, self._kind.is_fixed_point(config), most=most)
+        if config.has_routines:
+            self._context.wanted = wanted_layouts(self._device)
         self._dies = self._last_readers()
         self._kernels: list[str] = []
         self._written = Written()
@@ -151,7 +154,8 @@ class _Compiler:
         biases = {node.inputs.get(node.operator.roles[2]) for node in self._nodes
                   if isinstance(node.operator, Contraction)}
         for name in names:
-            self._context.locate(name, bias=name in biases, layout=self._input_layout(name))
+            layout = self._context.wanted.get(name) or self._input_layout(name)
+            self._context.locate(name, bias=name in biases, layout=layout)
         self._place()
         return names
 

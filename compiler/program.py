@@ -1,12 +1,13 @@
 """Assembler: commands in program order, with waits that can't deadlock."""
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partialmethod
 
 import numpy as np
 
+from ..hdl.routines.instructions import Instruction
 from ..hdl.shell.commands import COMMAND_BYTES, CommandSet, Opcode
 from ..hdl.shell.commands import QUEUES as SHARED_QUEUES
 from ..hdl.shell.waits import WAIT_BITS, meant, near
@@ -153,8 +154,8 @@ class Program:
         Fields that go up with a position.
     reads : list of Read
         What EXECUTEs read, in their order.
-    routines : dict of int to list of int
-        Cycles of the instructions that stand in memory, by the address of the first of a list of them.
+    routines : dict of int to sequence of Instruction
+        Instructions that stand in memory, by the address of the first of a list of them.
     """
 
     def __init__(self, format: CommandSet, count_bits: int = WAIT_BITS) -> None:
@@ -166,7 +167,7 @@ class Program:
         self.numbers: dict[int, int] = {}
         self.marks: list[Mark] = []
         self.reads: list[Read] = []
-        self.routines: dict[int, list[int]] = {}
+        self.routines: dict[int, Sequence[Instruction]] = {}
         self._streams: dict[tuple[Opcode, tuple[str, ...]], Stream] = {}
 
     @classmethod

@@ -60,8 +60,7 @@ class _Emitter:
     def _load_instructions(self) -> None:
         code = b"".join(instruction.encode() for instruction in self._instructions)
         address = self._plan.constant(self._kernel.name, len(code), lambda: code)
-        cycles = [instruction.cycles for instruction in self._instructions]
-        self.program.routines[address] = cycles
+        self.program.routines[address] = self._instructions
         body = {"destination": self._routine, "dram": address, "length": len(code), "count1": 1, "count2": 1}
         self._hazards.emit(Opcode.LOAD, body | dict.fromkeys(("dram_step1", "dram_step2", "address", "step1", "step2"),
                                                              0), writes=[Region("routine", 0, len(code))])

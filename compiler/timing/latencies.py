@@ -104,11 +104,6 @@ class SharedLatencies:
         """Whether a POST goes over one group of all rows after another."""
         return bool(body.get("float_row")) and body["row_pass"] == RowPass.TOTAL
 
-    def routine(self, cycles: int) -> "Posting":
-        """What a POST takes that runs a routine, whose instructions take so many cycles in all passes."""
-        whole = self.start + cycles
-        return Posting(whole, whole, whole + self.post, 0, 0, cycles)
-
     def posting(self, body: Mapping[str, int]) -> "Posting":
         """What a POST takes: one group a cycle, but for the states of averages."""
         row_pass, of_row = body.get("row_pass", RowPass.NONE), self.of_row(body)
