@@ -20,7 +20,7 @@ from .routine_layout import ABSENT, Layout, Stage
 
 __all__ = ["routine_program"]
 
-_NEAR, _FAR = 1 << ADDRESS_BITS, 1 << 32
+_NEAR = 1 << ADDRESS_BITS
 
 
 def routine_program(kernel: Routine, config: Config, plan: MemoryPlan) -> Program:
@@ -161,6 +161,14 @@ def _copies(far: np.ndarray, near: np.ndarray, item: int) -> Iterator[dict[str, 
     """Bodies of LOADs or STOREs of elements between places in memory and such on chip."""
     if not far.size:
         return
-    for source, target, length, count1, far1, near1, count2, far2, near2 in nested_rows(far, near, item):
-        yield {"dram": source, "address": target, "length": length, "count1": count1, "dram_step1": far1 % _FAR,
-               "step1": near1 % _NEAR, "count2": count2, "dram_step2": far2 % _FAR, "step2": near2 % _NEAR}
+    for source, target, length, *nested in nested_rows(far, near, item):
+        # Where steps go back in memory they go back on chip instead, from the end.
+        dims = []
+        for count, far_step, near_step in zip(nested[::3], nested[1::3], nested[2::3], strict=True):
+            if far_step < 0:
+                source, target = source + (count - 1) * far_step, target + (count - 1) * near_step
+                far_step, near_step = -far_step, -near_step
+            dims.append((count, far_step, near_step % _NEAR))
+        (count1, far1, near1), (count2, far2, near2) = dims
+        yield {"dram": source, "address": target, "length": length, "count1": count1, "dram_step1": far1,
+               "step1": near1, "count2": count2, "dram_step2": far2, "step2": near2}
