@@ -149,7 +149,7 @@ class Layout:
 
     def _half(self, slots: int) -> int:
         """Groups of words of a half of the vector memory, behind what is loaded once."""
-        whole = self.config.scratchpads.vector_bytes // self.group
+        whole = self.config.vector_bytes // self.group
         left = whole - self._fixed_places() * self._in_pass(slots, self.fixed)
         # Numbers of groups of the shortest elements must fit an instruction.
         return min(left // 2, (1 << ELEMENT_BITS) // 4 - 1)
@@ -238,8 +238,9 @@ class Layout:
                 for line in lines:
                     if line.name:
                         (made if line.operation.is_store else read)[line.name] = None
+            before, each = ranges
             stages.append(Stage(
-                phase, *ranges, sources=tuple(name for name in read if name in self.varying),
+                phase, before, each, sources=tuple(name for name in read if name in self.varying),
                 fixed=tuple(name for name in read if name in self.fixed), results=tuple(made)))
         if len(whole) > INSTRUCTIONS:
             raise PearrayError(f"{self.kernel.name}: a routine must have at most {INSTRUCTIONS} instructions, not "

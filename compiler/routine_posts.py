@@ -20,7 +20,7 @@ _FIELDS = {"routine", "scale_base", "scale_nstep", "n_count", "m_count", "bias_b
 
 def memories_of(config: Config) -> dict[int, np.ndarray]:
     """Bytes of the memories that routines have, by their numbers among the destinations of LOADs."""
-    sizes = {"VECTOR": config.scratchpads.vector_bytes, "ROUTINE": ROUTINE_BYTES}
+    sizes = {"VECTOR": config.vector_bytes, "ROUTINE": ROUTINE_BYTES}
     return {config.commands.destination[name].value: np.zeros(size, np.uint8) for name, size in sizes.items()}
 
 

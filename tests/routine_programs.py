@@ -3,10 +3,9 @@
 import numpy as np
 from drawn_floats import float_configuration, same_bits
 
-import pearray as pe
 from pearray.compiler.compile import compile_graph
 from pearray.compiler.graph.graph import Graph
-from pearray.compiler.kinds import compiler_for, interpreter
+from pearray.compiler.kinds import interpreter
 
 __all__ = ["check_graph", "check_operator", "routine_configuration", "run_graph"]
 

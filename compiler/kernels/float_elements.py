@@ -16,8 +16,19 @@ from .float_tensors import FloatTensors
 from .kernel import Kernel
 from .routine import Elements, Phase, Routine
 
-__all__ = ["activated", "added", "adam", "derived", "gated", "mean_spread", "multiplied",
-           "rectified", "rounded", "sgd", "subtracted"]
+__all__ = [
+    "activated",
+    "adam",
+    "added",
+    "derived",
+    "gated",
+    "mean_spread",
+    "multiplied",
+    "rectified",
+    "rounded",
+    "sgd",
+    "subtracted",
+]
 
 #: What a lane makes of elements of the inputs, by role: elements of the outputs, in their order.
 Body = Callable[[Lane, Mapping[str, Any]], Sequence[Number]]

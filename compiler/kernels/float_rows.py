@@ -19,7 +19,9 @@ from .float_tensors import FloatTensors
 from .kernel import Kernel
 from .routine import Elements, Phase, Routine
 
-__all__ = ["cross_entropy", "cross_entropy_grad", "norm", "norm_grad", "reduced", "softmax", "softmax_grad", "summed_to"]
+__all__ = [
+    "cross_entropy", "cross_entropy_grad", "norm", "norm_grad", "reduced", "softmax", "softmax_grad", "summed_to",
+]
 
 #: What any number adds to as it is.
 _NOTHING = -0.0

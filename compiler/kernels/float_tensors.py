@@ -63,7 +63,7 @@ class FloatTensors:
         return Elements(self.located(role).buffer, places)
 
     def layout(self, role: str) -> Layout:
-        """Layout of an output: what its readers want, or that of the first input of its shape with strides, or the usual."""
+        """Layout of an output: what is wanted, or that of the first input of its shape with strides, or the usual."""
         shape, wanted = self.shape(role), self.context.wanted.get(self.node.outputs[role])
         if wanted is not None:
             return wanted
@@ -107,7 +107,7 @@ class FloatTensors:
         return lane.load(role) if number is None else number
 
     def along(self, axes: Sequence[int], role: str) -> tuple[np.ndarray, tuple[int, ...]]:
-        """Places of an input with some axes, in order, as steps and all others as units; and the shape of the latter."""
+        """Places of an input with some axes, in order, as steps and others as units; and the shape of the latter."""
         places = self.places(role)
         kept = [axis for axis in range(places.ndim) if axis not in axes]
         shape = tuple(places.shape[axis] for axis in kept)

@@ -48,7 +48,8 @@ class _Windows:
         """Of numbers of the elements of x, those in each window: (taps, N, C, P, Q)."""
         padded, *_ = padded_for(numbers, self.kernel, self.stride, self._pool.padding, self._dilation,
                                 self._pool.ceil_mode, OUTSIDE)
-        taps = [patch(padded, i * self._dilation[0], j * self._dilation[1], *self._made[2:], self.stride)
+        p, q = self._made[2:]
+        taps = [patch(padded, i * self._dilation[0], j * self._dilation[1], p, q, self.stride)
                 for i in range(self.kernel[0]) for j in range(self.kernel[1])]
         return np.stack(taps)
 
@@ -57,7 +58,8 @@ class _Windows:
         assert isinstance(self._pool, AvgPool2d)
         if isinstance(self._pool, SumPool2d):
             return np.ones(self._made, np.float32)
-        found = real_window_counts(*self._shape[2:], self.kernel, stride=self.stride, padding=self._pool.padding,
+        height, width = self._shape[2:]
+        found = real_window_counts(height, width, self.kernel, stride=self.stride, padding=self._pool.padding,
                                    count_include_pad=self._pool.count_include_pad, ceil_mode=self._pool.ceil_mode)
         return np.broadcast_to(found.astype(np.float32), self._made)
 
@@ -250,13 +252,17 @@ def moved(context: Context, node: Node[Moved]) -> list[Kernel]:
         inside = found != OUTSIDE
         name = node.name if not number else f"{node.name}:{number}"
         if inside.any():
-            kernels.append(_copied(tensors, name, part.role, found[inside], Elements(result.buffer, where[inside][None])))
+            made = Elements(result.buffer, where[inside][None])
+            kernels.append(_copied(tensors, name, part.role, found[inside], made))
         if not inside.all():
-            outside = float(part.outside)
-            kernels.append(Routine.of(
-                f"{name}:outside", {}, {"y": Elements(result.buffer, where[~inside][None])},
-                [Phase(lambda lane, value=outside: tensors.stored(lane, "y", value))], units=int((~inside).sum())))
+            kernels.append(_filled(tensors, f"{name}:outside", float(part.outside),
+                                   Elements(result.buffer, where[~inside][None])))
     return kernels
+
+
+def _filled(tensors: FloatTensors, name: str, value: float, result: Elements) -> Routine:
+    return Routine.of(name, {}, {"y": result}, [Phase(lambda lane: tensors.stored(lane, "y", value))],
+                      units=result.places.size)
 
 
 def _copied(tensors: FloatTensors, name: str, role: str, numbers: np.ndarray, result: Elements) -> Routine:

@@ -65,9 +65,9 @@ class Written:
     def _verify_routine(self, kernel: Routine) -> None:
         """Check and take down what a routine reads and writes, element by element."""
         for source in kernel.sources.values():
-            places = source.places[source.places != OUTSIDE]
-            if source.buffer.is_made and source.buffer not in self._whole and not self._mask(source.buffer)[places].all():
-                raise PearrayError(f"{kernel.name}: {source.buffer.name} is read before a kernel writes it")
+            places, buffer = source.places[source.places != OUTSIDE], source.buffer
+            if buffer.is_made and buffer not in self._whole and not self._mask(buffer)[places].all():
+                raise PearrayError(f"{kernel.name}: {buffer.name} is read before a kernel writes it")
         for result in kernel.results.values():
             mask, places = self._mask(result.buffer), result.places[result.places != OUTSIDE]
             if mask[places].any() or np.unique(places).size != places.size:

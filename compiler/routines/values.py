@@ -99,7 +99,7 @@ class Effect:
 
 
 class Lane:
-    """What one lane does with an element: the steps of :class:`.golden.float_steps.Steps`, and more, on symbolic values.
+    """What one lane does with an element: :class:`.golden.float_steps.Steps`, and more, on symbolic values.
 
     Parameters
     ----------

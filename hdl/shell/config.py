@@ -245,6 +245,11 @@ class Config(ABC):
         return "routines" in self.functions
 
     @property
+    def vector_bytes(self) -> int:
+        """Bytes of the memory that routines read; 0 without them."""
+        return int(getattr(self.scratchpads, "vector_bytes", 0)) if self.has_routines else 0
+
+    @property
     def has_moves(self) -> bool:
         """Whether there are MOVE commands and their queue."""
         return bool(self.scratchpads.moves)
