@@ -71,7 +71,7 @@ class _Accesses:
         size = 4 if instruction.op is Operation.STORE_WORD else self._item
         elements = frame.elements(instruction)
         index = (self._out + elements[..., None] * size + np.arange(size)) % (1 << ADDRESS_BITS)
-        bits = np.broadcast_to(frame.read(instruction.a), elements.shape).astype("<u4")
+        bits = np.broadcast_to(frame.read(instruction.a), elements.shape).astype("<u4", order="C")
         self.places.append(index.reshape(-1))
         self.values.append(bits.view(np.uint8).reshape(*elements.shape, 4)[..., :size].reshape(-1))
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from drawn_routines import OPERATORS, check_operator, draw_operator, routine_configuration
+from drawn_routines import OPERATORS, check_graph, check_operator, draw_operator, routine_configuration
+from training_steps import digit_step
 
 import pearray as pe
 from pearray.compiler import operators as op
@@ -58,3 +59,10 @@ def test_memories_that_are_too_small_are_named(rng):
     system = routine_configuration(lanes=4, scratchpads__vector_bytes=128)
     with pytest.raises(PearrayError, match=r"scratchpads.vector_bytes must be greater to hold 4 groups of 4 numbers"):
         check_operator(op.Adam(lr=0.1), tensors | {"step": np.asarray(1)}, system)
+
+
+def test_a_step_of_training_is_one_program(rng):
+    """A tensor that a pass moves to another place or order, or a race between operators, spoils some new weight."""
+    graph, inputs = digit_step(rng, 1)
+    compiled = check_graph(graph, pe.load_config("systolic-8x8-bf16"), inputs)
+    assert {layer.kind for layer in compiled.layers} >= {"Adam", "Conv2dGrad", "PoolGrad", "Rounded"}
