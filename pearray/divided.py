@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -52,7 +52,7 @@ class GoldenOperator:
                            "the graph by pearray")
 
 
-def divided(graph: Graph, system: System) -> Handle | Parts:
+def divided(graph: Graph, system: System, **settings: Any) -> Handle | Parts:
     """Compile a graph, with a program for each stretch of it that the accelerator can compute.
 
     Parameters
@@ -61,6 +61,8 @@ def divided(graph: Graph, system: System) -> Handle | Parts:
         Of operators with golden models.
     system : System
         Accelerator and the memory behind it.
+    **settings
+        Settings of the kind of array.
 
     Returns
     -------
@@ -81,7 +83,7 @@ def divided(graph: Graph, system: System) -> Handle | Parts:
             if part.on_host:
                 continue
             key = (*(node.name for node in part.graph.nodes), "", *part.graph.outputs)
-            handles[index] = known.setdefault(key, Handle(part.graph, system))
+            handles[index] = known.setdefault(key, Handle(part.graph, system, **settings))
             try:
                 handles[index].programs()
             except Unmapped as error:
