@@ -91,9 +91,12 @@ def divided(graph: Graph, system: System, **settings: Any) -> Handle | Parts:
                 break
         if refused is None:
             return Parts(made, system, handles) if left else next(iter(handles.values()))
-        if refused.node in left or all(node.name != refused.node for node in graph.nodes):
+        # Parts of a node have names that begin with its own.
+        whole = next((node.name for node in graph.nodes if f"{refused.node}:".startswith(f"{node.name}:")
+                      and node.name not in left), None)
+        if whole is None:
             raise refused
-        left[refused.node] = refused.why
+        left[whole] = refused.why
 
 
 def _refusal(graph: Graph, node: Node, config: Config) -> str | None:
@@ -101,7 +104,7 @@ def _refusal(graph: Graph, node: Node, config: Config) -> str | None:
     operator = node.operator
     if operator.at_edge or isinstance(operator, Reshape):
         return None
-    if type(operator) not in LOWERINGS:
+    if type(operator) not in LOWERINGS and not operator.parts(graph.typed(node.inputs)):
         return f"{operator.kind} has no lowering for this accelerator yet"
     constants = {name: graph.constants[name] for name in node.inputs.values() if name in graph.constants}
     alone = Graph([node], {name: graph.tensors[name] for name in node.inputs.values()}, constants,
