@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -52,7 +52,7 @@ class GoldenOperator:
                            "the graph by pearray")
 
 
-def divided(graph: Graph, system: System) -> Handle | Parts:
+def divided(graph: Graph, system: System, **settings: Any) -> Handle | Parts:
     """Compile a graph, with a program for each stretch of it that the accelerator can compute.
 
     Parameters
@@ -61,6 +61,8 @@ def divided(graph: Graph, system: System) -> Handle | Parts:
         Of operators with golden models.
     system : System
         Accelerator and the memory behind it.
+    **settings
+        Settings of the kind of array.
 
     Returns
     -------
@@ -81,7 +83,7 @@ def divided(graph: Graph, system: System) -> Handle | Parts:
             if part.on_host:
                 continue
             key = (*(node.name for node in part.graph.nodes), "", *part.graph.outputs)
-            handles[index] = known.setdefault(key, Handle(part.graph, system))
+            handles[index] = known.setdefault(key, Handle(part.graph, system, **settings))
             try:
                 handles[index].programs()
             except Unmapped as error:
@@ -89,9 +91,12 @@ def divided(graph: Graph, system: System) -> Handle | Parts:
                 break
         if refused is None:
             return Parts(made, system, handles) if left else next(iter(handles.values()))
-        if refused.node in left or all(node.name != refused.node for node in graph.nodes):
+        # Parts of a node have names that begin with its own.
+        whole = next((node.name for node in graph.nodes if f"{refused.node}:".startswith(f"{node.name}:")
+                      and node.name not in left), None)
+        if whole is None:
             raise refused
-        left[refused.node] = refused.why
+        left[whole] = refused.why
 
 
 def _refusal(graph: Graph, node: Node, config: Config) -> str | None:
@@ -99,7 +104,7 @@ def _refusal(graph: Graph, node: Node, config: Config) -> str | None:
     operator = node.operator
     if operator.at_edge or isinstance(operator, Reshape):
         return None
-    if type(operator) not in LOWERINGS:
+    if type(operator) not in LOWERINGS and not operator.parts(graph.typed(node.inputs)):
         return f"{operator.kind} has no lowering for this accelerator yet"
     constants = {name: graph.constants[name] for name in node.inputs.values() if name in graph.constants}
     alone = Graph([node], {name: graph.tensors[name] for name in node.inputs.values()}, constants,

@@ -85,7 +85,7 @@ def constant_weights(context: Context, node: Node) -> np.ndarray:
 
 def _kernel(node: Node, x: View, weights: np.ndarray | View, y: View, finish: Finish, stride: tuple[int, int],
             dilation: tuple[int, int], padding: tuple[int, int], fields: list[dict[str, Any]]) -> Kernel:
-    """Convolution of an image by weights (G, R, S, C, N), or by a view of those of one group, axes m, r, s and c."""
+    """Convolution of an image by weights (G, R, S, C, N), or by a view of those of a group with axes m, r, s and c."""
     groups, r, s, cg, ng = weights.shape if isinstance(weights, np.ndarray) else (1, *map(weights.size, "rscm"))
     same = finish.sums == 1 and all(x.size(axis) == y.size(axis) for axis in "hw") and x.is_whole and y.is_whole
     if (r, s, stride, padding) == (1, 1, (1, 1), (0, 0)) and same and not groups > cg == ng == 1:

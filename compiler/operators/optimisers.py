@@ -17,10 +17,10 @@ __all__ = ["SGD", "Adam", "AdamFactors", "Optimiser"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Optimiser(Operator):
-    """Base of optimisers, which make a weight of w and its gradient dw, and keep some tensors like them from step to step.
+    """Base of optimisers, which make a weight's next value of w and its gradient dw, and keep tensors like them.
 
     What is one number for a whole step may be an input of shape (), float32: `unscaled`, by which dw is multiplied
-    (one over the factor of the loss), and the scalars of the kind, in place of the numbers that the operator has itself.
+    (one over the factor of the loss), and the scalars of the kind, in place of numbers that the operator has itself.
 
     Parameters
     ----------

@@ -96,6 +96,7 @@ def training_step(graph: Graph, loss: str, weights: Sequence[str], optimiser: Op
     for name in weights:
         _update(step, found, name, optimiser, names)
     made.outputs += [*step.weights.values(), *step.state.values()]
+    _drop_unread(made, found.forward)
     verify(made)
     return step
 
@@ -105,7 +106,8 @@ def _check(graph: Graph, loss: str, weights: Sequence[str], optimiser: Optimiser
         raise PearrayError(f"optimiser must be one such as pearray.SGD(lr=0.1) or pearray.Adam(lr=0.001), not "
                            f"{optimiser!r}")
     if loss not in graph.tensors:
-        raise PearrayError(f"loss must be the name of a tensor of the graph, of {', '.join(graph.tensors)}, not {loss!r}")
+        raise PearrayError(f"loss must be the name of a tensor of the graph, of {', '.join(graph.tensors)}, not "
+                           f"{loss!r}")
     if graph.tensors[loss].shape != ():
         raise PearrayError(f"loss must be a tensor of shape (), not {loss!r} of shape {graph.tensors[loss].shape}")
     if not weights:
@@ -113,6 +115,19 @@ def _check(graph: Graph, loss: str, weights: Sequence[str], optimiser: Optimiser
     for name in weights:
         if name not in graph.constants:
             raise PearrayError(f"weights must be constants of the graph, of {', '.join(graph.constants)}, not {name!r}")
+
+
+def _drop_unread(graph: Graph, forward: int) -> None:
+    """Drop nodes of the backward pass of which nothing is read: rules make gradients of all inputs."""
+    read, kept = {*graph.outputs}, list[Node]()
+    for node in reversed(graph.nodes[forward:]):
+        if not read.isdisjoint(node.outputs.values()):
+            kept.append(node)
+            read.update(node.inputs.values())
+    graph.nodes = [*graph.nodes[:forward], *reversed(kept)]
+    used = read | {name for node in graph.nodes for name in (*node.inputs.values(), *node.outputs.values())}
+    graph.tensors = {name: tensor for name, tensor in graph.tensors.items() if name in used or name in graph.inputs}
+    graph.constants = {name: value for name, value in graph.constants.items() if name in used}
 
 
 def _update(step: Step, found: Differentiated, name: str, optimiser: Optimiser, names: Names) -> None:
