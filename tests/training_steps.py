@@ -4,15 +4,16 @@ import numpy as np
 
 from pearray.compiler.graph.passes.step import training_step
 from pearray.compiler.operators import Adam
-from pearray.workloads.digit_training import digits_cnn, drawn_weights
+from pearray.workloads.digit_training import drawn_weights, network_of
 
 __all__ = ["digit_step"]
 
 
-def digit_step(rng, batch, format="bfloat16"):
-    """Return a step by Adam of the network of digits, of which operands are rounded at random, and its inputs."""
-    weights, optimiser = drawn_weights(int(rng.integers(1 << 30))), Adam(lr=1e-3)
-    step = training_step(digits_cnn(weights, batch), "loss", [*weights], optimiser, format=format, stochastic=True)
+def digit_step(rng, batch, name="digits-cnn", format="bfloat16"):
+    """Return a step by Adam of a network of digits, of which operands are rounded at random, and its inputs."""
+    network, optimiser = network_of(name), Adam(lr=1e-3)
+    weights = drawn_weights(network, int(rng.integers(1 << 30)))
+    step = training_step(network.graph(weights, batch), "loss", [*weights], optimiser, format=format, stochastic=True)
     inputs = {"images": rng.random((batch, 1, 8, 8)).astype(np.float32), "labels": rng.integers(0, 10, batch),
               step.factor: np.asarray(4, np.float32), step.unscaled: np.asarray(0.25, np.float32),
               step.key: np.asarray(rng.integers(1 << 32), np.uint32)}
