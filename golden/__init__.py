@@ -15,7 +15,9 @@ module                   what it defines
 :mod:`.attention`          softmax and attention, in one pass and in two
 :mod:`.rotary`             rotary position embedding, of floats and of bytes
 :mod:`.gradients`          gradients of Linear, convolution, softmax and of what was gathered, of floats
-:mod:`.activation_gradients`  derivatives of the functions of :mod:`.activation`
+:mod:`.float_steps`        float32 arithmetic, step by step, that a lane has instructions for
+:mod:`.float_functions`    exponential, logarithm, activations and their derivatives, out of such steps
+:mod:`.activation_gradients`  gradients by these derivatives
 :mod:`.pool_gradients`     gradients of maximum and average pooling
 :mod:`.float_normalisation`  LayerNorm and RMSNorm of floats, and their gradients
 :mod:`.attention_gradients`  gradients of attention from the maximum and the sum of each row

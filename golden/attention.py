@@ -1,7 +1,8 @@
 """Softmax and attention in float32, in one pass over the keys and in two.
 
 Ranks are the lecture's: P queries and M keys of E elements, M values of F elements, H heads. All
-sums run in order. The exponential is a parameter, so that hardware with its own can be modelled.
+sums run in order. The exponential is a parameter, so that hardware with its own can be modelled; it is that of
+:mod:`.float_functions` if no other is given.
 """
 
 import math
@@ -10,18 +11,26 @@ from typing import TypeAlias
 
 import numpy as np
 
+from . import float_functions
+from .float_steps import evaluate
 from .floating import matmul, sequential_sum
 from .tensors import Array, floating
 
 __all__ = [
-    "Exponential", "attention", "attention_online", "attention_statistics", "multi_head_attention", "scores", "softmax",
+    "Exponential", "attention", "attention_online", "attention_statistics", "exponential", "multi_head_attention",
+    "scores", "softmax",
 ]
 
 #: Exponential function of a float32 array.
 Exponential: TypeAlias = Callable[[Array], Array]
 
 
-def softmax(x: Array, axis: int = -1, *, exp: Exponential = np.exp) -> Array:
+def exponential(x: Array) -> Array:
+    """Exponential function of a float array, :func:`.float_functions.exp`."""
+    return evaluate(float_functions.exp, x)
+
+
+def softmax(x: Array, axis: int = -1, *, exp: Exponential = exponential) -> Array:
     """Normalise one axis: ``exp(x - max) / sum(exp(x - max))``, the sum in order.
 
     Parameters
@@ -96,7 +105,7 @@ def _values(v: Array, k: Array) -> Array:
 
 
 def attention(q: Array, k: Array, v: Array, *, scale: float | None = None, causal: bool = False,
-              tile: int | None = None, exp: Exponential = np.exp) -> Array:
+              tile: int | None = None, exp: Exponential = exponential) -> Array:
     """Attend in two passes: ``AV[...,p,f] = softmax_m(QK)[...,p,m] * V[...,m,f]``.
 
     Parameters
@@ -126,14 +135,14 @@ def attention(q: Array, k: Array, v: Array, *, scale: float | None = None, causa
 
 
 def attention_online(q: Array, k: Array, v: Array, *, block: int = 1, scale: float | None = None,
-                     causal: bool = False, tile: int | None = None, exp: Exponential = np.exp) -> Array:
+                     causal: bool = False, tile: int | None = None, exp: Exponential = exponential) -> Array:
     """Attend in one pass over blocks of keys: the output of :func:`attention_statistics`."""
     return attention_statistics(q, k, v, block=block, scale=scale, causal=causal, tile=tile, exp=exp)[0]
 
 
 def attention_statistics(q: Array, k: Array, v: Array, *, block: int | None = None, scale: float | None = None,
                          causal: bool = False, tile: int | None = None,
-                         exp: Exponential = np.exp) -> tuple[Array, Array, Array]:
+                         exp: Exponential = exponential) -> tuple[Array, Array, Array]:
     """Attend in one pass over blocks of keys, with a running maximum, sum and output.
 
     For each block of scores, ``m' = max(m, block)``; with ``r = exp(m - m')`` and
@@ -182,7 +191,7 @@ def attention_statistics(q: Array, k: Array, v: Array, *, block: int | None = No
 
 
 def multi_head_attention(q: Array, k: Array, v: Array, heads: int, *, scale: float | None = None,
-                         causal: bool = False, tile: int | None = None, exp: Exponential = np.exp) -> Array:
+                         causal: bool = False, tile: int | None = None, exp: Exponential = exponential) -> Array:
     """Attend by H heads side by side: head h sees elements ``h * E ... (h + 1) * E - 1`` of its operands.
 
     The projections before and after are :func:`.floating.linear`.

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from .attention import Exponential, attention_statistics, scores
+from .attention import Exponential, attention_statistics, exponential, scores
 from .floating import matmul, sequential_sum
 from .tensors import Array, floating, shaped
 
@@ -17,7 +17,7 @@ __all__ = ["attention_grad", "attention_grad_kept"]
 
 def attention_grad_kept(q: Array, k: Array, v: Array, y: Array, maximum: Array, total: Array, dy: Array, *,
                         block: int | None = None, scale: float | None = None, causal: bool = False,
-                        tile: int | None = None, exp: Exponential = np.exp) -> tuple[Array, Array, Array]:
+                        tile: int | None = None, exp: Exponential = exponential) -> tuple[Array, Array, Array]:
     """Differentiate attention from what :func:`.attention.attention_statistics` has made.
 
     With ``D = sum(dY * Y)`` along rows, for each block of keys ``A = exp(scores - maximum) / total``, ``dV = A' dY``,
@@ -77,7 +77,7 @@ def attention_grad_kept(q: Array, k: Array, v: Array, y: Array, maximum: Array, 
 
 def attention_grad(q: Array, k: Array, v: Array, dy: Array, *, block: int | None = None, scale: float | None = None,
                    causal: bool = False, tile: int | None = None,
-                   exp: Exponential = np.exp) -> tuple[Array, Array, Array]:
+                   exp: Exponential = exponential) -> tuple[Array, Array, Array]:
     """Differentiate attention, whose forward pass is computed first; see :func:`attention_grad_kept`."""
     made = attention_statistics(q, k, v, block=block, scale=scale, causal=causal, tile=tile, exp=exp)
     return attention_grad_kept(q, k, v, *made, dy, block=block, scale=scale, causal=causal, tile=tile, exp=exp)

@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from .attention import softmax
+from .attention import exponential, softmax
+from .float_functions import log
+from .float_steps import evaluate
 from .floating import sequential_sum
 from .tensors import Array, floating, shaped
 
@@ -41,7 +43,7 @@ def softmax_cross_entropy(x: Array, labels: Array) -> Array:
     """
     scores, classes = _checked(x, labels)
     shifted = scores - scores.max(axis=1, keepdims=True)
-    losses = np.log(sequential_sum(np.exp(shifted))) - shifted[np.arange(len(classes)), classes]
+    losses = evaluate(log, sequential_sum(exponential(shifted))) - shifted[np.arange(len(classes)), classes]
     return np.asarray(sequential_sum(losses) / np.float32(len(classes)))
 
 

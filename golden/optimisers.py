@@ -7,14 +7,14 @@ import numpy as np
 
 from .tensors import Array, floating, shaped
 
-__all__ = ["LossScale", "adam", "sgd"]
+__all__ = ["LossScale", "adam", "adam_factors", "adam_step", "sgd"]
 
 
 def sgd(w: Array, dw: Array, rate: float, *, momentum: float = 0.0, velocity: Array | None = None,
-        weight_decay: float = 0.0) -> tuple[Array, Array]:
+        weight_decay: float = 0.0, unscaled: float = 1.0) -> tuple[Array, Array]:
     """Take one step of stochastic gradient descent, in float32.
 
-    ``g = dw + weight_decay * w``; ``velocity' = momentum * velocity + g``, the first g;
+    ``g = unscaled * dw + weight_decay * w``; ``velocity' = momentum * velocity + g``, the first g;
     ``w' = w - rate * velocity'``.
 
     Parameters
@@ -27,6 +27,8 @@ def sgd(w: Array, dw: Array, rate: float, *, momentum: float = 0.0, velocity: Ar
         Share of the last step that is kept, and pull towards zero.
     velocity : float array, optional
         The last velocity.
+    unscaled : float
+        What takes the factor of a loss out of its gradients.
 
     Returns
     -------
@@ -38,22 +40,42 @@ def sgd(w: Array, dw: Array, rate: float, *, momentum: float = 0.0, velocity: Ar
         If types or shapes do not fit.
     """
     weights = floating("w", w)
-    gradient = shaped("dw", dw, weights.shape)
-    if weight_decay:
-        gradient = gradient + np.float32(weight_decay) * weights
-    step = gradient
+    step = gradient = _gradient(weights, dw, weight_decay, unscaled)
     if momentum and velocity is not None:
         step = np.float32(momentum) * shaped("velocity", velocity, weights.shape) + gradient
     return weights - np.float32(rate) * step, step
+
+
+def _gradient(weights: Array, dw: Array, weight_decay: float, unscaled: float) -> Array:
+    gradient = shaped("dw", dw, weights.shape)
+    if unscaled != 1:
+        gradient = gradient * np.float32(unscaled)
+    return gradient + np.float32(weight_decay) * weights if weight_decay else gradient
+
+
+def adam_factors(rate: float, step: int, beta1: float = 0.9, beta2: float = 0.999) -> tuple[float, float]:
+    """Factors of a whole step of Adam, ``rate / c1`` and ``1 / sqrt(c2)`` with ``c = 1 - beta**step``.
+
+    They are computed in float64 and rounded to float32.
+
+    Raises
+    ------
+    ValueError
+        If there is no such step, or a range does not fit.
+    """
+    if step < 1:
+        raise ValueError(f"step must be at least 1, not {step}")
+    for name, beta in (("beta1", beta1), ("beta2", beta2)):
+        if not 0 <= beta < 1:
+            raise ValueError(f"{name} must be at least 0 and less than 1, not {beta}")
+    return (float(np.float32(rate / (1 - beta1 ** step))), float(np.float32(1 / math.sqrt(1 - beta2 ** step))))
 
 
 def adam(w: Array, dw: Array, rate: float, *, step: int, first: Array, second: Array, beta1: float = 0.9,
          beta2: float = 0.999, epsilon: float = 1e-8, weight_decay: float = 0.0) -> tuple[Array, Array, Array]:
     """Take one step of Adam (Kingma and Ba 2015), in float32.
 
-    ``g = dw + weight_decay * w``; ``first' = beta1 * first + (1 - beta1) * g``; ``second' = beta2 * second +
-    (1 - beta2) * g * g``; ``w' = w - (rate / c1) * first' / (sqrt(second') / sqrt(c2) + epsilon)`` with ``c = 1 -
-    beta**step``. The factors, which are those of a whole step, are computed in float64 and rounded.
+    It is :func:`adam_step` with :func:`adam_factors`.
 
     Parameters
     ----------
@@ -79,20 +101,44 @@ def adam(w: Array, dw: Array, rate: float, *, step: int, first: Array, second: A
     ValueError
         If types, shapes or ranges do not fit.
     """
+    size, root = adam_factors(rate, step, beta1, beta2)
+    return adam_step(w, dw, size, root, first=first, second=second, beta1=beta1, beta2=beta2, epsilon=epsilon,
+                     weight_decay=weight_decay)
+
+
+def adam_step(w: Array, dw: Array, size: float, root: float, *, first: Array, second: Array, beta1: float = 0.9,
+              beta2: float = 0.999, epsilon: float = 1e-8, weight_decay: float = 0.0,
+              unscaled: float = 1.0) -> tuple[Array, Array, Array]:
+    """Take one step of Adam with the factors of :func:`adam_factors`, in float32.
+
+    ``g = unscaled * dw + weight_decay * w``; ``first' = beta1 * first + (1 - beta1) * g``; ``second' = beta2 * second +
+    (1 - beta2) * g * g``; ``w' = w - size * first' / (sqrt(second') * root + epsilon)``.
+
+    Parameters
+    ----------
+    w, dw, first, second, beta1, beta2, epsilon, weight_decay
+        As for :func:`adam`.
+    size, root : float
+        Factors of the step.
+    unscaled : float
+        What takes the factor of a loss out of its gradients.
+
+    Returns
+    -------
+    w, first, second : float32 arrays
+
+    Raises
+    ------
+    ValueError
+        If types or shapes do not fit.
+    """
     weights = floating("w", w)
-    gradient, mean, square = (shaped(name, tensor, weights.shape) for name, tensor in
-                              (("dw", dw), ("first", first), ("second", second)))
-    if step < 1:
-        raise ValueError(f"step must be at least 1, not {step}")
-    for name, beta in (("beta1", beta1), ("beta2", beta2)):
-        if not 0 <= beta < 1:
-            raise ValueError(f"{name} must be at least 0 and less than 1, not {beta}")
-    if weight_decay:
-        gradient = gradient + np.float32(weight_decay) * weights
+    gradient = _gradient(weights, dw, weight_decay, unscaled)
+    mean, square = (shaped(name, tensor, weights.shape) for name, tensor in (("first", first), ("second", second)))
     mean = np.float32(beta1) * mean + np.float32(1 - beta1) * gradient
     square = np.float32(beta2) * square + np.float32(1 - beta2) * (gradient * gradient)
-    size, root = np.float32(rate / (1 - beta1 ** step)), np.float32(1 / math.sqrt(1 - beta2 ** step))
-    return weights - size * (mean / (np.sqrt(square) * root + np.float32(epsilon))), mean, square
+    divisor = np.sqrt(square) * np.float32(root) + np.float32(epsilon)
+    return weights - np.float32(size) * (mean / divisor), mean, square
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .api import run as run
     from .compiler.graph.graph import Graph as Graph
     from .compiler.operators import SGD as SGD
+    from .compiler.operators import Adam as Adam
     from .compiler.operators import Add as Add
     from .compiler.operators import Append as Append
     from .compiler.operators import Attention as Attention
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from .compiler.operators import Silu as Silu
     from .compiler.operators import Slice as Slice
     from .compiler.operators import Softmax as Softmax
+    from .compiler.operators import SoftmaxCrossEntropy as SoftmaxCrossEntropy
     from .compiler.operators import SpaceToDepth as SpaceToDepth
     from .compiler.operators import Split as Split
     from .compiler.operators import Sub as Sub
@@ -83,23 +85,28 @@ if TYPE_CHECKING:
     from .hdl.errors import PearrayError as PearrayError
     from .hdl.shell.config import Config as Config
     from .memory import MemoryTiming as MemoryTiming
+    from .training import LossScale as LossScale
+    from .training import Snapshot as Snapshot
+    from .training import Training as Training
+    from .training import train_step as train_step
 
 #: Modules and the public names that they define.
 _MODULES = {
     "api": ["Handle", "Layer", "Model", "Parts", "Result", "compile", "golden_run", "load_onnx", "load_tflite", "run"],
     "compiler.graph.graph": ["Graph"],
     "compiler.operators": [
-        "SGD", "Add", "Append", "Attention", "AttentionGrad", "AvgPool2d", "Concat", "Conv2d", "Conv2dGrad",
+        "SGD", "Adam", "Add", "Append", "Attention", "AttentionGrad", "AvgPool2d", "Concat", "Conv2d", "Conv2dGrad",
         "ConvTranspose2d", "DepthToSpace", "Dequantize", "Expand", "FixedPoint", "Gather", "Gelu", "Gemm",
         "Interpolate", "LayerNorm", "Linear", "LinearGrad", "Logistic", "Lookup", "MatMul", "Max", "MaxPool2d", "Min",
         "Mul", "MultiHeadAttention", "Pad", "Quantize", "RMSNorm", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum",
-        "Relu", "Requant", "Reshape", "Resize", "RotaryEmbedding", "Silu", "Slice", "Softmax", "SpaceToDepth", "Split",
-        "Sub", "Sums", "Tile", "Transpose", "Where",
+        "Relu", "Requant", "Reshape", "Resize", "RotaryEmbedding", "Silu", "Slice", "Softmax", "SoftmaxCrossEntropy",
+        "SpaceToDepth", "Split", "Sub", "Sums", "Tile", "Transpose", "Where",
     ],
     "configuration": ["System", "load_config", "presets"],
     "hdl.shell.config": ["Config"],
     "hdl.errors": ["PearrayError"],
     "memory": ["MemoryTiming"],
+    "training": ["LossScale", "Snapshot", "Training", "train_step"],
 }
 _PUBLIC = {name: module for module, names in _MODULES.items() for name in names}
 

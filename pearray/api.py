@@ -22,14 +22,15 @@ from .workloads.published import named_settings
 
 __all__ = [
     "Handle", "Layer", "Model", "Parts", "Result", "Runnable", "compile", "golden_run", "load_onnx", "load_tflite",
-    "run",
+    "run", "system_of",
 ]
 
 #: What can be run: an operator, a network from a file, or a graph of operators.
 Runnable = Operator | Model | Graph
 
 
-def _system(on: str | PathLike[str] | System | Config) -> System:
+def system_of(on: str | PathLike[str] | System | Config) -> System:
+    """An accelerator and its memory, of a preset's name, a TOML path, or what is one already."""
     if isinstance(on, Config):
         return System(on)
     return on if isinstance(on, System) else load_config(on)
@@ -99,7 +100,7 @@ def run(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLike[st
     PearrayError
         If an input, the configuration or the engine is wrong, or the operator cannot be mapped.
     """
-    system = _system(on)
+    system = system_of(on)
     handle, inputs = _handle(op_or_model, tensors, system, None, settings, "outputs" if keep is None else "all")
     return handle.run(inputs, engine, keep, progress)
 
@@ -132,7 +133,7 @@ def golden_run(op_or_model: Runnable, tensors: Mapping[str, Any], keep: str | Co
     """
     graph, inputs = _graph(op_or_model, arrays(tensors, getattr(op_or_model, "masks", ())))
     if on is not None:
-        system = _system(on)
+        system = system_of(on)
         # How long is searched for the best program changes none of its results.
         brief: dict[str, Any] = {"effort": 0} if "effort" in compiler_for(system.hardware).settings else {}
         graph = Handle(graph, system, **brief).golden_graph
@@ -176,7 +177,7 @@ def compile(op_or_model: Runnable, tensors: Mapping[str, Any], on: str | PathLik
         If an input or the configuration is wrong, an operator cannot be mapped, or the folder
         cannot be written.
     """
-    system, folder = _system(on), None if to is None else check_path("to", to)
+    system, folder = system_of(on), None if to is None else check_path("to", to)
     handle, inputs = _handle(op_or_model, tensors, system, constants, settings, "outputs")
     handle.programs()
     if folder is not None:

@@ -1,10 +1,8 @@
 """The command line."""
 
 import gc
-import json
 import sys
 import time
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +14,23 @@ from rich.table import Table
 from .configuration import System, load_config, presets
 from .hdl.errors import PearrayError, unknown
 from .hdl.shell.config import Config
-from .options import ConfigName, Fallback, Folder, Json, On, Seed, Set, SetConfig, WorkloadName, path_of, seed_of
+from .options import (
+    ConfigName,
+    Fallback,
+    Folder,
+    Json,
+    On,
+    Seed,
+    Set,
+    SetConfig,
+    WorkloadName,
+    console_of,
+    overrides_of,
+    path_of,
+    seed_of,
+    write_json,
+)
+from .train_command import train
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,46 +83,12 @@ def _complain(message: str) -> int:
     return 2
 
 
-def _overrides(given: list[str] | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Split ``--set`` options into those of the configuration and those of the workload."""
-    config: dict[str, Any] = {}
-    workload: dict[str, Any] = {}
-    for text in given or []:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise PearrayError(f"--set must be KEY=VALUE, not {text!r}")
-        try:
-            parsed = tomllib.loads(f"value = {value}")["value"]
-        except (ValueError, RecursionError):
-            parsed = value
-        if key.startswith("workload."):
-            workload[key.removeprefix("workload.")] = parsed
-        else:
-            config[key] = parsed
-    return config, workload
-
-
 def _config(name: str, given: list[str] | None) -> Config:
-    config, workload = _overrides(given)
+    config, workload = overrides_of(given)
     loaded = load_config(name, config).hardware
     for key in workload:
         raise unknown("configuration key", f"workload.{key}", loaded.SECTIONS)
     return loaded
-
-
-def _write_json(path: Path | None, document: Any) -> None:
-    if path is None:
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(document, indent=1) + "\n")
-    except OSError as error:
-        raise PearrayError(f"--json file {str(path)!r} cannot be written: {error.strerror}") from None
-
-
-def _console() -> Console:
-    # Without a terminal there is no width to keep to, and a folded number cannot be searched for.
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
 @app.command()
@@ -126,8 +106,8 @@ def doctor(json_file: Json = None) -> None:
             advice = escape(tool.advice)
             state = f"[red]missing: {advice}[/]" if tool.required else f"[yellow]optional: {advice}[/]"
         table.add_row(tool.name, tool.purpose, tool.version or "", state)
-    _console().print(table)
-    _write_json(json_file, {"python": sys.version.split()[0], "tools": [asdict(tool) for tool in tools]})
+    console_of().print(table)
+    write_json(json_file, {"python": sys.version.split()[0], "tools": [asdict(tool) for tool in tools]})
     if any(tool.required and tool.version is None for tool in tools):
         raise typer.Exit(1)
 
@@ -138,7 +118,7 @@ def list_all(json_file: Json = None) -> None:
     from .sim.engine import ENGINES
     from .workloads.workload import BUILT_IN, FORMS
 
-    console = _console()
+    console = console_of()
     table = Table("configuration", "array", "PEs", "memory bits", "on-chip memories")
     configs = [load_config(name).hardware for name in presets()]
     for config in configs:
@@ -151,7 +131,7 @@ def list_all(json_file: Json = None) -> None:
         workloads.add_row(name, meaning)
     console.print(workloads)
     console.print(f"engines: {', '.join(ENGINES)}")
-    _write_json(json_file, {"configurations": presets(), "workloads": list(BUILT_IN), "forms": list(FORMS),
+    write_json(json_file, {"configurations": presets(), "workloads": list(BUILT_IN), "forms": list(FORMS),
                             "engines": list(ENGINES)})
 
 
@@ -166,14 +146,14 @@ def generate(
 
     begin = time.perf_counter()
     manifest = write(_config(config, settings), output, top)
-    console = _console()
+    console = console_of()
     for suffix in ("v", "json"):
         path = output / f"{manifest['name']}.{suffix}"
         console.print(f"{path}  {path.stat().st_size:,} bytes", soft_wrap=True)
     bits = sum(item["depth"] * item["width"] * item["instances"] for item in manifest["memories"])
     console.print(f"{len(manifest['modules'])} modules, {len(manifest['ports'])} ports, "
                   f"{bits / 8192:,.1f} KiB of memories, sha256 {manifest['verilog_sha256'][:16]}…")
-    _write_json(json_file, {"config": manifest["config"], "top": top, "name": manifest["name"],
+    write_json(json_file, {"config": manifest["config"], "top": top, "name": manifest["name"],
                             "verilog_sha256": manifest["verilog_sha256"],
                             "wall_s": round(time.perf_counter() - begin, 3)})
 
@@ -200,11 +180,11 @@ def compile_workload(
         raise PearrayError("compile needs a folder to write to (-o DIR) or a level to print (--dump LEVEL)")
     if dump is not None and dump not in LEVELS:
         raise unknown("level", dump, LEVELS)
-    config_keys, workload_keys = _overrides(settings)
+    config_keys, workload_keys = overrides_of(settings)
     system = load_config(on, config_keys)
     made = load_workload(workload, seed_of(seed), workload_keys, system.hardware, fallback)
     handle = api.compile(made.graph if made.model is None else made.model, made.inputs, system, output, **made.settings)
-    programs, console = handle.programs(), _console()
+    programs, console = handle.programs(), console_of()
     if dump is not None:
         print(*(compiled.dump(dump) for compiled in programs), sep="\n")
     for note in made.notes:
@@ -226,7 +206,7 @@ def compile_workload(
         lost = ", ".join(f"{name.replace('_', ' ')} {predicted[name]:,}" for name in ledger.losses(predicted))
         console.print(f"{cycles:,} cycles predicted, {100 * predicted['useful'] / cycles:.1f} % of them useful; "
                       f"the largest losses: {lost}")
-    _write_json(json_file, {
+    write_json(json_file, {
         "workload": workload, "config": system.name, "seed": seed_of(seed), "predicted_cycles": cycles or None,
         "predicted_ledger": predicted,
         "program_address": compiled.program_address, "memory_bytes": compiled.memory_bytes,
@@ -245,7 +225,7 @@ def _tell_parts(parts: "Parts", output: Path | None, console: Console, json_file
         for table in report.host_tables(parts.host):
             console.print(table)
         record["host"] = report.host_record(parts.host)
-    _write_json(json_file, {**record, "programs": [
+    write_json(json_file, {**record, "programs": [
         {"program_address": compiled.program_address, "memory_bytes": compiled.memory_bytes,
          "host_packed_bytes": compiled.host_packed_bytes, "tensors": compiled.tensors}
         for compiled in parts.programs()]})
@@ -267,7 +247,7 @@ def run(
     from .compiler.kinds import compiler_for
     from .workloads.workload import load_workload
 
-    config_keys, workload_keys = _overrides(settings)
+    config_keys, workload_keys = overrides_of(settings)
     system = load_config(on, config_keys)
     made = load_workload(workload, seed_of(seed), workload_keys, system.hardware, fallback)
     result, golden, programs = _simulate(made, system, engine, trace is not None, keep)
@@ -277,7 +257,7 @@ def run(
     counts = report.compare(result.outputs, golden)
     record = report.run_record(workload, system.name, engine, seed_of(seed), result, counts)
     record["wall_s"] = round(report.process_seconds(), 3)
-    console = _console()
+    console = console_of()
     for note in made.notes:
         console.print(escape(note), soft_wrap=True)
     title = f"{workload} on {system.name}, engine {engine}, seed {seed}"
@@ -302,7 +282,7 @@ def run(
                   f"Verilog sha256 {record['verilog_sha256'][:16]}…")
     console.print(f"built in {record['build_s']:.1f} s, simulated in {record['sim_s']:.2f} s, "
                   f"{record['wall_s']:.1f} s in all")
-    _write_json(json_file, record)
+    write_json(json_file, record)
     if record["mismatches"] or not record["checked"]:
         raise typer.Exit(1)
 
@@ -378,7 +358,7 @@ def synth(
     from .generation import synthesise
 
     begin = time.perf_counter()
-    console = _console()
+    console = console_of()
     with console.status("Synthesising, placing and routing: minutes, half an hour for a whole accelerator") as at:
         report = synthesise(_config(config, settings), target, top, output, seeds=tuple(range(1, seeds + 1)),
                             goal=goal, router=router, cells=cells, tell=at.update)
@@ -390,7 +370,10 @@ def synth(
         console.print(f"{delay:7.2f} ns  {escape(net)}", soft_wrap=True)
     for memory in report["memories_in_logic"]:
         console.print(f"[yellow]memory not in block RAM: {escape(memory)}[/]", soft_wrap=True)
-    _write_json(json_file, {**report, "wall_s": round(time.perf_counter() - begin, 3)})
+    write_json(json_file, {**report, "wall_s": round(time.perf_counter() - begin, 3)})
+
+
+app.command()(train)
 
 
 if __name__ == "__main__":

@@ -95,10 +95,16 @@ class Handle:
             If an input, the engine or `keep` is wrong.
         """
         check_run(engine, progress)
+        return self.run_arrays(self._inputs(inputs), engine, keep, progress, trace)
+
+    def run_arrays(self, inputs: Mapping[str, np.ndarray], engine: str = "verilator",
+                   keep: str | Collection[str] | None = None, progress: Callable[[int], None] | None = None,
+                   trace: bool = False) -> Result:
+        """Run it on arrays that other programs have made, which may hold what is infinite; see :meth:`run`."""
         wanted = set() if keep is None else {*check_names("keep", keep)}
         whole = ("outputs", None) not in self._compiled and ("all", None) in self._compiled
         compiled = self.compiled("outputs" if wanted <= {*self.graph.outputs} and not whole else "all")
-        return _run(compiled, self._inputs(inputs), engine, keep, progress, trace)
+        return _run(compiled, inputs, engine, keep, progress, trace)
 
     def run_short(self, inputs: Mapping[str, Any], engine: str = "verilator",
                   progress: Callable[[int], None] | None = None) -> Result:

@@ -93,6 +93,8 @@ class Parts:
         What to compute.
     system : System
         Accelerator and the memory behind it.
+    handles : mapping of int to Handle, optional
+        Those of the parts that programs compute, by number, if they are known.
     **settings
         Settings of the kind of array.
 
@@ -104,16 +106,20 @@ class Parts:
         What the host computes.
     """
 
-    def __init__(self, graph: Graph, system: System, **settings: Any):
+    def __init__(self, graph: Graph, system: System, handles: Mapping[int, Handle] | None = None, **settings: Any):
         self.graph, self.system = graph, system
         self.parts = parts_of(graph)
         self.host = host_work(graph)
-        self._handles = {index: Handle(part.graph, self.system, **settings)
-                         for index, part in enumerate(self.parts) if not part.on_host}
+        self._handles = handles if handles is not None else {
+            index: Handle(part.graph, self.system, **settings)
+            for index, part in enumerate(self.parts) if not part.on_host}
 
     @property
     def golden_graph(self) -> Graph:
         """The graph as the accelerator and the host compute it; see :attr:`Handle.golden_graph`."""
+        if self.system.hardware.has_floats:
+            ordered = {node.name: node for handle in self._handles.values() for node in handle.golden_graph.nodes}
+            return self.graph.changed(nodes=[ordered.get(node.name, node) for node in self.graph.nodes])
         return for_array(self.graph, self.system.hardware.key_tile, self.system.hardware.score_columns)
 
     def programs(self, keep: str = "outputs") -> list[Compiled]:
@@ -143,7 +149,7 @@ class Parts:
             if index not in self._handles:
                 values |= part.graph.golden(taken)
                 continue
-            result = self._handles[index].run(
+            result = self._handles[index].run_arrays(
                 taken, engine, keep if keep is None or keep == "all" else _own(part, keep),
                 None if progress is None else _behind(progress, done))
             values |= result.outputs

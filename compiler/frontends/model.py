@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ...hdl.errors import PearrayError
 from ..graph.graph import Graph, Tensor
 from ..operators.fields import MOST_ELEMENTS, whole
 
@@ -67,6 +68,8 @@ class Model:
     #: Inputs that have dimensions that the file leaves free.
     _free: frozenset[str] = field(default_factory=frozenset, repr=False)
     _graphs: dict[object, list[Graph]] = field(default_factory=dict, repr=False)
+    #: Makes a graph on float32 for a batch, if the kind of file has any.
+    _make_floats: Callable[[int | None], Graph] | None = field(default=None, repr=False)
     #: Tensors that the host makes though they could be mapped, with the reasons.
     _left: dict[tuple[str, ...], str] = field(default_factory=dict, repr=False)
 
@@ -92,6 +95,19 @@ class Model:
         if batch is not None:
             batch = whole(1, MOST_ELEMENTS)("batch", batch)
         return self._graph(Binding(batch, left=self._left))
+
+    def float_graph(self, batch: int | None = None) -> Graph:
+        """Graph of a network on float32, of operators on float32, which can be trained; see :meth:`graph`.
+
+        Raises
+        ------
+        PearrayError
+            If an operator is none that can be trained, or the file is none of ONNX.
+        """
+        if self._make_floats is None:
+            raise PearrayError(f"{self.name} must be an ONNX file on float32 to be trained; a TensorFlow Lite file is "
+                               "of integers")
+        return self._make_floats(None if batch is None else whole(1, MOST_ELEMENTS)("batch", batch))
 
     def _graph(self, binding: Binding) -> Graph:
         found = self._graphs.setdefault((binding.batch, tuple(sorted(binding.shapes.items()))), [])

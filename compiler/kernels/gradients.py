@@ -7,10 +7,10 @@ from typing import Any
 from ..graph.graph import Node
 from ..operators import Conv2dGrad, LinearGrad
 from .context import Context
-from .conv import constant_weights, spread
+from .conv import spread, weights_of
+from .float_layouts import packed_layout
 from .gemm import matrix_product, row_major
 from .kernel import PIXELS, Access, Chain, Constant, Contraction, Finish, Index, Kernel, Product, Scaled, windows
-from .layout import Layout
 from .views import View
 
 __all__ = ["conv_grad", "linear_grad"]
@@ -57,11 +57,24 @@ def conv_grad(context: Context, node: Node[Conv2dGrad]) -> list[Kernel]:
     stored, kernels = _stored(context, node), list[Kernel]()
     dy = context.image(node, role="dy")
     if "dx" in node.outputs:
-        w = constant_weights(context, node)
-        kernels += spread(node, dy, w, context.result_image(node, "dx"), Finish(), [stored["dy"], stored["w"]])
+        kernels += _spread(context, node, dy, context.result_image(node, "dx"), [stored["dy"], stored["w"]])
     if "dw" in node.outputs:
         kernels += _weights(context, node, Access(dy, {}, **stored["dy"]), stored["x"])
     return kernels + _bias(context, node, dy, stored)
+
+
+def _spread(context: Context, node: Node[Conv2dGrad], dy: View, dx: View, fields: list[dict[str, Any]]) -> list[Kernel]:
+    """State dx; weights that are no constants are a view for each group of channels."""
+    w, groups = weights_of(context, node), node.operator.groups
+    if not isinstance(w, View):
+        return spread(node, dy, w, dx, Finish(), fields)
+    m, channels = w.size("m") // groups, w.size("c")
+    # What the convolution makes is what its gradient contracts.
+    turned = replace(w, axes=tuple(replace(axis, name={"m": "c", "c": "m"}.get(axis.name, axis.name))
+                                   for axis in w.axes))
+    return [kernel for group in range(groups)
+            for kernel in spread(node, dy.part("c", group * m, m), turned.part("c", group * m, m),
+                                 dx.part("c", group * channels, channels), Finish(), fields)]
 
 
 def _weights(context: Context, node: Node[Conv2dGrad], dy: Access, stored: dict[str, Any]) -> Iterator[Contraction]:
@@ -72,7 +85,7 @@ def _weights(context: Context, node: Node[Conv2dGrad], dy: Access, stored: dict[
     operator, shape = node.operator, context.graph.tensors[node.inputs["w"]].shape
     groups, (m, cg, r, s) = operator.groups, shape
     ng = m // groups
-    layout = Layout((groups, r, s, cg, ng), (0, 4, 3, 1, 2), shape)
+    layout = packed_layout(shape, groups)
     y = View.rows(context.result(node, layout, "dw"), "ghwnc", layout.physical)
     x, view = context.image(node), dy.view
     n, p, q = (view.size(axis) for axis in "nhw")

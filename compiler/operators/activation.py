@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 
 from ...golden import activation as golden
+from ...golden.float_functions import FUNCTIONS
+from ...golden.float_steps import evaluate
 from ...hdl.errors import PearrayError
 from .fields import is_number
 from .requant import Requant
@@ -33,14 +35,11 @@ def check_activation(activation: Activation) -> None:
 
 
 def float_activation(activation: Activation, sums: np.ndarray) -> np.ndarray:
-    """Activation of float sums."""
+    """Activation of float sums, by :data:`.golden.float_functions.FUNCTIONS`."""
     if activation is None:
         return sums
-    if activation == "relu":
-        return golden.relu(sums)
-    if _is_clip(activation):
-        return golden.clip(sums, *activation[1:])
-    return golden.function_of(activation)(sums).astype(sums.dtype)
+    name, *values = activation if isinstance(activation, tuple) else (activation,)
+    return evaluate(lambda s, x: FUNCTIONS[name](s, x, *values), sums).astype(sums.dtype)
 
 
 def activation_bounds(activation: Activation, requant: Requant, x_dtype: object) -> tuple[int, int]:

@@ -7,6 +7,7 @@ import numpy as np
 
 from ...golden import activation, pool, quantised
 from ...hdl.errors import PearrayError
+from .activation import float_activation
 from .fields import Flag, Pair, Scale, Sides, Stored, ZeroPoint, array, check_size, check_stored
 from .operator import Operator, Spec, Typed, sum_dtype
 from .scaled import Scaled
@@ -220,4 +221,6 @@ class Relu(Operator):
         return [(tuple(x.shape), np.dtype(x.dtype))]
 
     def _compute(self, x: np.ndarray) -> list[np.ndarray]:
+        if x.dtype.kind == "f":
+            return [float_activation("relu", x)]
         return [np.maximum(x, x.dtype.type(self.zero_point))]

@@ -1,4 +1,4 @@
-"""Attention that is differentiated, its gradients, and optimisers: golden models without a lowering yet."""
+"""Attention that is differentiated, and its gradients: golden models without a lowering yet."""
 
 from dataclasses import dataclass
 from math import prod
@@ -6,12 +6,12 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from ...golden import attention, attention_gradients, optimisers
+from ...golden import attention, attention_gradients
 from ...hdl.errors import PearrayError
-from .fields import Flag, Number, number
+from .fields import Flag, number
 from .operator import Operator, Spec, Typed
 
-__all__ = ["SGD", "Adam", "AttentionGrad", "AttentionKept", "Scores"]
+__all__ = ["AttentionGrad", "AttentionKept", "Scores"]
 
 
 def _like(*tensors: Typed) -> list[Spec]:
@@ -79,69 +79,3 @@ class AttentionGrad(Scores):
 
     def _macs(self, q: Typed, k: Typed, v: Typed, dy: Typed, **kept: Typed) -> int:
         return prod(q.shape[:-1]) * v.shape[-2] * (3 * q.shape[-1] + 2 * v.shape[-1])
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class SGD(Operator):
-    """One step of gradient descent: w and dw of one shape, optional velocity v; outputs w and v.
-
-    Parameters
-    ----------
-    lr : float
-        Learning rate.
-    momentum : float
-        Factor of the velocity: ``v = momentum * v + dw``, ``w = w - lr * v``.
-    weight_decay : float
-        Times w, is added to dw.
-    """
-
-    lr: Number
-    momentum: Number = 0.0
-    weight_decay: Number = 0.0
-
-    required = ("w", "dw")
-    optional = ("v",)
-    outputs = ("w", "v")
-
-    def _types(self, w: Typed, dw: Typed, v: Typed | None = None) -> list[Spec]:
-        return _like(w, w)
-
-    def _compute(self, w: np.ndarray, dw: np.ndarray, v: np.ndarray | None = None) -> list[np.ndarray]:
-        return [*optimisers.sgd(w, dw, self.lr, momentum=self.momentum, velocity=v,
-                               weight_decay=self.weight_decay)]
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Adam(Operator):
-    """One step of Adam: w, dw, and the running means m and v, all of one shape, and the step's number () int64, from 1.
-
-    Outputs are w, m and v; see :func:`.golden.optimisers.adam`.
-
-    Parameters
-    ----------
-    lr : float
-        Learning rate.
-    beta1, beta2 : float
-        How much of the means is kept.
-    epsilon, weight_decay : float
-        Added to the divisor; times w, added to dw.
-    """
-
-    lr: Number
-    beta1: Number = 0.9
-    beta2: Number = 0.999
-    epsilon: Number = 1e-8
-    weight_decay: Number = 0.0
-
-    required = ("w", "dw", "m", "v", "step")
-    outputs = ("w", "m", "v")
-
-    def _types(self, w: Typed, dw: Typed, m: Typed, v: Typed, step: Typed) -> list[Spec]:
-        if (tuple(step.shape), np.dtype(step.dtype)) != ((), np.int64):
-            raise PearrayError(f"step must be int64 of shape (), not {step.dtype} of shape {tuple(step.shape)}")
-        return _like(w, w, w)
-
-    def _compute(self, w: np.ndarray, dw: np.ndarray, m: np.ndarray, v: np.ndarray,
-                 step: np.ndarray) -> list[np.ndarray]:
-        return [*optimisers.adam(w, dw, self.lr, step=int(step), first=m, second=v, beta1=self.beta1, beta2=self.beta2,
-                                 epsilon=self.epsilon, weight_decay=self.weight_decay)]

@@ -7,6 +7,7 @@ import numpy as np
 
 from ...golden import activation, gates
 from ...hdl.errors import check_choice
+from .activation import float_activation
 from .fields import Scale, ZeroPoint
 from .operator import Spec, Typed
 from .scaled import Scaled
@@ -54,7 +55,7 @@ class Gate(Scaled):
     def _compute(self, x: np.ndarray) -> list[np.ndarray]:
         if self.is_scaled:
             return [activation.apply_table(x, self.table(x.dtype))]
-        return [activation.function_of(self.function)(x).astype(x.dtype)]
+        return [float_activation(self.function, x)]
 
 
 @dataclass(frozen=True, eq=False)

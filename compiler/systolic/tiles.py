@@ -258,8 +258,9 @@ class TileMaker:
                         *nested(some, item, item), (valid, across * item, pitch * item)])
                 else:
                     piece.loads += blocks(dram, number * pitch * item, valid * item, nested(some, item, pitch * item))
-                reach = sum((size - 1) * step for size, step in [*some, (valid, across)])
-                piece.sources.append((view.buffer, begin, begin + reach + 1))
+                ends = [(size - 1) * step for size, step in [*some, (valid, across)]]
+                piece.sources.append((view.buffer, begin + sum(min(end, 0) for end in ends),
+                                      begin + sum(max(end, 0) for end in ends) + 1))
             pieces.append(piece)
         return Tile(Destination.WEIGHT.value, self.w_size(tiles, box), pieces)
 

@@ -82,7 +82,7 @@ def test_steps_that_overflow_are_lost(rng):
     assert (training.steps, training.lost, training.scale.value) == (1, 1, 2.0 ** 23)
     for name, value in before.items():
         np.testing.assert_array_equal(training.weights[name], value)
-        assert not training.kept[name]["m"].any()
+        assert not training.state[f"{name}:m"].any()
     for _ in range(23):
         training.step(data[0])
     assert 0 < training.lost < training.steps

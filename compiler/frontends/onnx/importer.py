@@ -26,6 +26,7 @@ from . import softmax as onnx_softmax
 from .attention import is_attention
 from .builder import HANDLERS, MICROSOFT, OWN, Builder, OnnxNode, attempt
 from .chains import is_element_wise
+from .float_graph import float_graph
 from .folding import computed
 from .fusion import fuse_attention
 from .given import host_masks
@@ -101,7 +102,7 @@ def load_onnx(path: str | PathLike[str], fallback: str | None = None) -> Model:
     return Model(name, inputs_of(model), [item.name for item in model.graph.output],
                  partial(_import, model, constants) if fallback is None else partial(
                      _import_in_parts, model, constants, fallback == "exact"), notes=notes,
-                 fallback=fallback, _free=free_inputs(model))
+                 fallback=fallback, _free=free_inputs(model), _make_floats=partial(float_graph, model, constants))
 
 
 def _import_in_parts(model: Any, initialisers: Mapping[str, np.ndarray], is_exact: bool, binding: Binding
