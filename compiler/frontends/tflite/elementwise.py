@@ -32,11 +32,8 @@ def _pair(graph: Builder, numbers: list[int]) -> tuple[list[str], tuple[int, ...
     if all(number in graph.values for number in numbers):
         raise PearrayError("a and b are both constants: convert the model so that they are folded")
     rank = len(target)
-    if shapes[0] == shapes[1] and rank != 4:
+    if rank > 4 or (shapes[0] == shapes[1] and rank != 4):
         return [graph.rows(number) for number in numbers], target
-    if rank > 4:
-        raise PearrayError(f"a and b must have one shape, or at most 4 dimensions, not shapes {shapes[0]} "
-                           f"and {shapes[1]}")
     return [graph.image(number, (*(1,) * (4 - len(shape)), *shape))
             for number, shape in zip(numbers, shapes, strict=True)], target
 
@@ -146,8 +143,8 @@ def _gelu(operator: FileOperator, graph: Builder) -> None:
 @handles("PRELU")
 def _prelu(operator: FileOperator, graph: Builder) -> None:
     number, alpha = graph.of(operator, 0, "x"), graph.known(operator, 1, "alpha")
-    slope, x = graph.stored(operator.inputs[1], "alpha"), graph.stored(number, "x")
-    y, shape = graph.stored(operator.outputs[0], "y"), graph.shape(number)
+    slope, x = graph.stored(operator.inputs[1], "alpha", *BYTES), graph.stored(number, "x", *BYTES)
+    y, shape = graph.stored(operator.outputs[0], "y", *BYTES), graph.shape(number)
     if alpha.size != 1 and (alpha.size != shape[-1] or alpha.shape[-1] != alpha.size):
         raise PearrayError(f"alpha must be one number, or one for each of the {shape[-1]} channels of x, not of shape "
                            f"{alpha.shape}")
@@ -167,21 +164,16 @@ def _check_result(graph: Builder, operator: FileOperator, scale: float, zero_poi
                            f"{y.zero_point}")
 
 
-@handles("TANH")
-def _tanh(operator: FileOperator, graph: Builder) -> None:
+@handles("TANH", "LOGISTIC")
+def _squashed(operator: FileOperator, graph: Builder) -> None:
     number = graph.of(operator, 0, "x")
-    x = graph.stored(number, "x")
-    _check_result(graph, operator, 1 / 128, 0)
-    table = litert.tanh(every_value(x.dtype), x.scale, int(x.zero_point))
-    graph.make_natural(operator, Lookup(table), {"x": graph.natural(number)})
-
-
-@handles("LOGISTIC")
-def _logistic(operator: FileOperator, graph: Builder) -> None:
-    number = graph.of(operator, 0, "x")
-    x = graph.stored(number, "x")
-    _check_result(graph, operator, 1 / 256, -128)
-    graph.make_natural(operator, Logistic(x.scale, x.zero_point), {"x": graph.natural(number)})
+    x = graph.stored(number, "x", *BYTES)
+    least, is_tangent = int(np.iinfo(x.dtype).min), operator.kind == "TANH"
+    _check_result(graph, operator, 1 / 128 if is_tangent else 1 / 256, least + 128 if is_tangent else least)
+    function = litert.tanh if is_tangent else litert.logistic
+    table = function(every_value(x.dtype), x.scale, int(x.zero_point))
+    made = Logistic(x.scale, x.zero_point) if not is_tangent and x.dtype == np.int8 else Lookup(table)
+    graph.make_natural(operator, made, {"x": graph.natural(number)})
 
 
 @handles("SOFTMAX")

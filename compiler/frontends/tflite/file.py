@@ -45,6 +45,8 @@ _OPTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "MIRROR_PAD": ("MirrorPadOptions", ("Mode",)),
     "MUL": ("MulOptions", ("FusedActivationFunction",)),
     "PACK": ("PackOptions", ("Axis",)),
+    "REDUCE_MAX": ("ReducerOptions", ("KeepDims",)),
+    "REDUCE_MIN": ("ReducerOptions", ("KeepDims",)),
     "RESHAPE": ("ReshapeOptions", ("NewShapeAsNumpy",)),
     "RESIZE_BILINEAR": ("ResizeBilinearOptions", ("AlignCorners", "HalfPixelCenters")),
     "RESIZE_NEAREST_NEIGHBOR": ("ResizeNearestNeighborOptions", ("AlignCorners", "HalfPixelCenters")),
