@@ -12,7 +12,7 @@ from ...operators.binary import Binary
 from ...operators.channelwise import every_value
 from .builder import BYTES, WORDS, Builder, Stored, handles
 from .file import FileOperator
-from .windows import clamped, rescale
+from .windows import clamped, rescale, scaled
 
 __all__: list[str] = []
 
@@ -59,15 +59,38 @@ def _finish(operator: FileOperator, graph: Builder, name: str, target: tuple[int
 def _operands(operator: FileOperator, graph: Builder) -> tuple[list[int], list[Stored], int | None]:
     """Numbers of two operands, how they are stored, and which of them is a constant."""
     numbers = [graph.of(operator, place, role) for place, role in enumerate("ab")]
-    stored = [graph.stored(number, role, *BYTES) for number, role in zip(numbers, "ab", strict=True)]
+    allowed = WORDS if operator.kind in _BINARY else BYTES
+    stored = [graph.stored(number, role, *allowed) for number, role in zip(numbers, "ab", strict=True)]
     return numbers, stored, next((place for place, number in enumerate(numbers) if number in graph.values), None)
+
+
+def _shifted(operator: FileOperator, graph: Builder, names: list[str], operands: tuple[Stored, Stored],
+             y: Stored) -> tuple[Stored, Stored]:
+    """Operands as the rule for scales that are powers of two has them, if they are: in steps of the output.
+
+    The operand of lesser steps is rounded to those, with halves away from zero, and takes the other's place in `names`.
+    """
+    exponents = [np.frexp(np.float32(each.scale)) for each in (*operands, y)]
+    if any(mantissa != 0.5 for mantissa, _ in exponents):
+        return operands
+    below = [int(exponents[2][1] - exponent) for _, exponent in exponents[:2]]
+    if min(below) < 0 or 0 not in below:
+        raise PearrayError("of scales that are powers of two, one of a and b must be that of y, and the other at most "
+                           f"that, not {operands[0].scale}, {operands[1].scale} and {y.scale}")
+    for place, shift in enumerate(below):
+        if shift:
+            # Twice the number, so that only one of the two roundings leaves anything out.
+            names[place] = scaled(operator, graph, names[place], operands[place], y, 2, (1 << 30, -shift))
+    return y, y
 
 
 @handles("ADD", "SUB", "MUL")
 def _binary(operator: FileOperator, graph: Builder) -> None:
     numbers, (a, b), fixed = _operands(operator, graph)
-    y = graph.stored(operator.outputs[0], "y", *BYTES)
+    y = graph.stored(operator.outputs[0], "y", *WORDS)
     names, target = _pair(graph, numbers)
+    if y.dtype.itemsize > 1 and operator.kind != "MUL" and graph.option(operator, "PotScaleInt16"):
+        a, b = _shifted(operator, graph, names, (a, b), y)
     made = _BINARY[operator.kind](a.scale, a.zero_point, b.scale, b.zero_point, y.scale, y.zero_point, "tflite")
     result = _combine(operator, graph, made, names, fixed)
     _finish(operator, graph, clamped(operator, graph, result, y), target)

@@ -5,6 +5,8 @@ from dataclasses import replace
 from itertools import groupby
 from math import prod
 
+import numpy as np
+
 from ...operators import Expand
 from ...operators.binary import Binary
 from ...operators.extremes import Extreme
@@ -21,20 +23,22 @@ _AXES = 4
 def operands_have_few_axes(graph: Graph) -> Graph:
     """Put an expansion before operands of shapes that broadcast along more axes than commands have.
 
-    The innermost axis stays as it is: it says in which order runtimes add.
+    The innermost axis stays as it is: it says in which order runtimes add. Words are written out along all axes, since
+    what is computed of two tensors takes several steps of them, each of which walks elements as they stand.
     """
     nodes: list[Node] = []
     names = {*graph.tensors}
     for node in graph.nodes:
         if isinstance(node.operator, (Binary, Extreme)):
             shape = tuple(graph.tensors[node.outputs["y"]].shape)
-            # Constants are written out in any case.
+            has_words = isinstance(node.operator, Binary) and graph.tensors[node.outputs["y"]].dtype == np.int16
+            # Constants of bytes are written out in any case.
             own = {role: tuple(graph.tensors[name].shape) for role, name in node.inputs.items()
-                   if name not in graph.constants}
+                   if has_words or name not in graph.constants}
             for role in sorted(own, key=lambda role: prod(own[role])):
-                if _axes(shape, own.values()) <= _AXES:
-                    break
-                own[role] = _written_out(own[role], shape)
+                if own[role] == shape or (not has_words and _axes(shape, own.values()) <= _AXES):
+                    continue
+                own[role] = shape if has_words else _written_out(own[role], shape)
                 name = f"{node.name}:{role} written out"
                 while name in names:
                     name += "'"
