@@ -4,6 +4,7 @@ What onnxruntime's CPU kernels compute in float32, and LiteRT's reference kernel
 :func:`.quantised.add` is the sum as onnxruntime has it.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,19 +16,24 @@ from .tensors import Array
 
 __all__ = ["IntegerSum", "multiply", "product_multiplier", "product_ratio", "subtract", "tflite_multiply", "tflite_sum"]
 
-#: Bits by which TensorFlow Lite shifts operands of 8 bits to the left before it scales them.
-_LEFT_SHIFT = 20
+#: Bits by which TensorFlow Lite shifts operands of so many bytes to the left before it scales them.
+_LEFT_SHIFTS = {1: 20, 2: 15}
+
+#: Types of bytes, and those of which TensorFlow Lite has rules.
+_BYTES = np.int8, np.uint8
+_STORED = *_BYTES, np.int16
 
 
 def _checked(a: Array, a_zero_point: int, b: Array, b_zero_point: int, y_zero_point: int,
-             dtype: npt.DTypeLike | None) -> tuple[list[Array], list[Any], np.dtype[Any]]:
-    """Operands, the three zero points, and the type of the result."""
+             dtype: npt.DTypeLike | None, allowed: Sequence[type] = _BYTES) -> tuple[
+                 list[Array], list[Any], np.dtype[Any]]:
+    """Operands, the three zero points, and the type of the result, all of allowed types."""
     operands = [np.asarray(a), np.asarray(b)]
     kinds = [operand.dtype for operand in operands]
     kinds.append(kinds[0] if dtype is None else np.dtype(dtype))
     for name, kind in zip(("a", "b", "dtype"), kinds, strict=True):
-        if kind not in (np.int8, np.uint8):
-            raise ValueError(f"{name} must be int8 or uint8, not {kind}")
+        if kind not in allowed:
+            raise ValueError(f"{name} must be {' or '.join(each.__name__ for each in allowed)}, not {kind}")
     try:
         np.broadcast_shapes(operands[0].shape, operands[1].shape)
     except ValueError:
@@ -137,11 +143,11 @@ def multiply(a: Array, a_scale: float, a_zero_point: int, b: Array, b_scale: flo
 
 
 class IntegerSum:
-    """Sum or difference of two quantised tensors as TensorFlow Lite's ADD and SUB have it for 8 bits.
+    """Sum or difference of two quantised tensors as TensorFlow Lite's ADD and SUB have it.
 
-    Each operand, less its zero point and shifted left by 20, is scaled by half its scale over the greater one; the two
-    are added, and the sum is scaled to the output. All three scalings are a doubling high multiply and a rounding right
-    shift, in int32.
+    Each operand, less its zero point and shifted left by 20, or by 15 if it has 16 bits, is scaled by half its scale
+    over the greater one; the two are added, and the sum is scaled to the output. All three scalings are a doubling high
+    multiply and a rounding right shift, in int32.
 
     Parameters
     ----------
@@ -151,6 +157,8 @@ class IntegerSum:
         Zero points.
     negative : bool
         Whether b is subtracted.
+    item : {1, 2}
+        Bytes of an operand.
 
     Raises
     ------
@@ -159,17 +167,19 @@ class IntegerSum:
     """
 
     def __init__(self, a_scale: float, a_zero_point: int, b_scale: float, b_zero_point: int, y_scale: float,
-                 y_zero_point: int, *, negative: bool = False):
+                 y_zero_point: int, *, negative: bool = False, item: int = 1):
         scales = [float(checked_scale(name, value)) for name, value in
                   (("a_scale", a_scale), ("b_scale", b_scale), ("y_scale", y_scale))]
         twice = 2 * max(scales[:2])
-        factor = twice / ((1 << _LEFT_SHIFT) * scales[2])
+        self._left_shift = _LEFT_SHIFTS[item]
+        factor = twice / ((1 << self._left_shift) * scales[2])
         if factor >= 1:
-            raise ValueError(f"y_scale must be more than {twice / (1 << _LEFT_SHIFT):.3g} for the other scales, "
+            raise ValueError(f"y_scale must be more than {twice / (1 << self._left_shift):.3g} for the other scales, "
                              f"not {scales[2]:.3g}")
         self._zeros = int(a_zero_point), int(b_zero_point)
-        self._factors = [tflite_multiplier(scale / twice) for scale in scales[:2]]
-        self._sign = -1 if negative else 1
+        #: Multiplier and left shift of each operand, and the sign of the second one.
+        self.factors = [tflite_multiplier(scale / twice) for scale in scales[:2]]
+        self.sign = -1 if negative else 1
         #: Multiplier and left shift of the sum, and the zero point of the output.
         self.multiplier, self.shift = tflite_multiplier(factor)
         self.zero_point = int(y_zero_point)
@@ -177,9 +187,9 @@ class IntegerSum:
     def terms(self, a: Array, b: Array) -> tuple[Array, Array]:
         """What stored values of each operand add to the sum: int64 arrays of their shapes."""
         first, second = (
-            tflite((values.astype(np.int64) - zero) << _LEFT_SHIFT, *factor, 0, -(1 << 31), (1 << 31) - 1)
-            for values, zero, factor in zip((a, b), self._zeros, self._factors, strict=True))
-        return first.astype(np.int64), self._sign * second.astype(np.int64)
+            tflite((values.astype(np.int64) - zero) << self._left_shift, *factor, 0, -(1 << 31), (1 << 31) - 1)
+            for values, zero, factor in zip((a, b), self._zeros, self.factors, strict=True))
+        return first.astype(np.int64), self.sign * second.astype(np.int64)
 
 
 def tflite_sum(a: Array, a_scale: float, a_zero_point: int, b: Array, b_scale: float, b_zero_point: int,
@@ -188,7 +198,7 @@ def tflite_sum(a: Array, a_scale: float, a_zero_point: int, b: Array, b_scale: f
 
     Parameters
     ----------
-    a, b : int8 or uint8 arrays of one type
+    a, b : int8, uint8 or int16 arrays of one type
         Terms, whose shapes broadcast.
     a_scale, b_scale, y_scale : float
         Scales.
@@ -206,8 +216,9 @@ def tflite_sum(a: Array, a_scale: float, a_zero_point: int, b: Array, b_scale: f
     ValueError
         If types, shapes or ranges do not fit.
     """
-    operands, points, kind = _checked(a, a_zero_point, b, b_zero_point, y_zero_point, None)
-    rule = IntegerSum(a_scale, points[0], b_scale, points[1], y_scale, points[2], negative=negative)
+    operands, points, kind = _checked(a, a_zero_point, b, b_zero_point, y_zero_point, None, _STORED)
+    rule = IntegerSum(a_scale, points[0], b_scale, points[1], y_scale, points[2], negative=negative,
+                      item=kind.itemsize)
     bounds = np.iinfo(kind)
     return tflite(np.add(*rule.terms(*operands)), rule.multiplier, rule.shift, rule.zero_point, bounds.min,
                   bounds.max).astype(kind)
@@ -230,7 +241,7 @@ def tflite_multiply(a: Array, a_scale: float, a_zero_point: int, b: Array, b_sca
 
     Parameters
     ----------
-    a, b : int8 or uint8 arrays of one type
+    a, b : int8, uint8 or int16 arrays of one type
         Factors, whose shapes broadcast.
     a_scale, b_scale, y_scale : float
         Scales.
@@ -246,7 +257,7 @@ def tflite_multiply(a: Array, a_scale: float, a_zero_point: int, b: Array, b_sca
     ValueError
         If types, shapes or ranges do not fit.
     """
-    operands, points, kind = _checked(a, a_zero_point, b, b_zero_point, y_zero_point, None)
+    operands, points, kind = _checked(a, a_zero_point, b, b_zero_point, y_zero_point, None, _STORED)
     steps = [values.astype(np.int64) - int(point) for values, point in zip(operands, points, strict=False)]
     bounds = np.iinfo(kind)
     return tflite(np.multiply(*steps), *product_multiplier(a_scale, b_scale, y_scale), int(points[2]), bounds.min,

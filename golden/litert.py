@@ -16,7 +16,7 @@ from .tensors import Array
 
 __all__ = [
     "MOST_SCORES", "absolute", "bounds", "factor", "gelu", "hard_swish", "leaky_relu", "logistic", "mean_factor",
-    "prelu", "relu", "requantise", "softmax", "softmax_terms", "tanh",
+    "prelu", "relu", "requantise", "rescaled", "softmax", "softmax_terms", "tanh",
 ]
 
 #: Integer bits of scores below the greatest, and of their sum.
@@ -36,11 +36,8 @@ def _words(x: Array) -> Array:
 
 
 def _real(x: Array, x_scale: float, x_zero_point: int) -> Array:
-    """Numbers in float64 that an operand of int8 stands for."""
-    values = _words(x) - int(x_zero_point)
-    if x.dtype != np.int8:
-        raise ValueError(f"x must be int8, not {x.dtype}")
-    real: Array = values * np.float64(checked_scale("x_scale", x_scale))
+    """Numbers in float64 that an operand stands for."""
+    real: Array = (_words(x) - int(x_zero_point)) * np.float64(checked_scale("x_scale", x_scale))
     return real
 
 
@@ -109,7 +106,7 @@ def logistic(x: Array, x_scale: float, x_zero_point: int = 0) -> Array:
 
     Parameters
     ----------
-    x : int8 array of any shape
+    x : int8 or uint8 array of any shape
         Arguments.
     x_scale : float
         Scale of the arguments.
@@ -118,8 +115,8 @@ def logistic(x: Array, x_scale: float, x_zero_point: int = 0) -> Array:
 
     Returns
     -------
-    int8 array of the shape of `x`
-        With the scale 1 / 256 and the zero point -128.
+    array of the type and shape of `x`
+        With the scale 1 / 256, and the least number of the type for zero point.
 
     Raises
     ------
@@ -129,7 +126,8 @@ def logistic(x: Array, x_scale: float, x_zero_point: int = 0) -> Array:
     # A table of the function itself, whatever the scale.
     with np.errstate(over="ignore"):
         exact = 256 / (1 + np.exp(-_real(x, x_scale, x_zero_point)))
-    return np.clip(np.rint(exact) - 128, -128, 127).astype(np.int8)
+    info = np.iinfo(x.dtype)
+    return np.clip(np.rint(exact) + info.min, info.min, info.max).astype(x.dtype)
 
 
 def tanh(x: Array, x_scale: float, x_zero_point: int = 0) -> Array:
@@ -139,8 +137,8 @@ def tanh(x: Array, x_scale: float, x_zero_point: int = 0) -> Array:
 
     Returns
     -------
-    int8 array of the shape of `x`
-        With the scale 1 / 128 and the zero point 0.
+    array of the type and shape of `x`
+        With the scale 1 / 128, and the middle of the type, 0 or 128, for zero point.
 
     Raises
     ------
@@ -148,7 +146,8 @@ def tanh(x: Array, x_scale: float, x_zero_point: int = 0) -> Array:
         If the type, the shape or the scale does not fit.
     """
     exact = 128 * np.tanh(_real(x, x_scale, x_zero_point))
-    return np.clip(np.rint(exact), -128, 127).astype(np.int8)
+    info = np.iinfo(x.dtype)
+    return np.clip(np.rint(exact) + info.min + 128, info.min, info.max).astype(x.dtype)
 
 
 def factor(x_scale: float, w_scale: float, y_scale: float) -> tuple[int, int]:
@@ -289,6 +288,21 @@ def prelu(x: Array, x_scale: float, x_zero_point: int, y_scale: float, y_zero_po
     values, slopes = _words(x) - int(x_zero_point), _words(alpha) - int(alpha_zero_point)
     positive, negative = _scaled(values, float(a / y)), _scaled(values * slopes, float(a * w / y))
     return _stored(np.where(values >= 0, positive, negative), y_zero_point, x.dtype)
+
+
+def rescaled(x: Array, x_scale: float, x_zero_point: int, y_scale: float, y_zero_point: int, *,
+             dtype: np.dtype) -> Array:
+    """Store numbers with another scale and zero point in float32, as CONCATENATION of uint8.
+
+    Parameters are those of :func:`requantise`.
+    """
+    a, y = _scales(x_scale=x_scale, y_scale=y_scale)
+    if (a, int(x_zero_point)) == (y, int(y_zero_point)):
+        return _stored(_words(x), 0, dtype)
+    scale = a * (np.float32(1) / y)
+    steps = _words(x).astype(np.float32) * scale + -np.float32(x_zero_point) * scale
+    # Halves away from zero, as C rounds.
+    return _stored(np.copysign(np.floor(np.abs(steps) + np.float32(0.5)), steps).astype(np.int64), y_zero_point, dtype)
 
 
 def _short_multiplier(scale: np.float32) -> tuple[int, int]:

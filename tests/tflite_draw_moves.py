@@ -1,9 +1,9 @@
-"""As :mod:`tflite_draw`, models of operators that put elements in other places."""
+"""As :mod:`tflite_draw`, models of operators that put elements in other places, or leave axes out."""
 
 import numpy as np
 from tflite_draw import FAMILIES, constant, draw, family, kind_of, same, stored, upto, weights, window
 
-__all__ = ["FAMILIES", "draw"]
+__all__ = ["FAMILIES", "draw", "reduction"]
 
 
 @family
@@ -92,9 +92,11 @@ def concatenation(model, rng):
     axis = int(rng.integers(len(shape)))
     numbers, length = [first], shape[axis]
     for _ in range(upto(rng, 3)):
-        size = (*shape[:axis], upto(rng, 4), *shape[axis + 1:])
-        numbers.append(constant(model, rng, size, same(model, first)) if rng.integers(4) == 0 else
-                       model.tensor(size, **same(model, first)))
+        size, form = (*shape[:axis], upto(rng, 4), *shape[axis + 1:]), same(model, first)
+        if form["dtype"] == "uint8" and rng.integers(2):
+            # The kernel brings these to the steps of the output.
+            form = stored(rng, "uint8")
+        numbers.append(constant(model, rng, size, form) if rng.integers(4) == 0 else model.tensor(size, **form))
         length += size[axis]
     y = model.tensor((*shape[:axis], length, *shape[axis + 1:]), **same(model, first))
     model.node("CONCATENATION", numbers, [y], "ConcatenationOptions",
@@ -136,28 +138,74 @@ def cut(model, rng):
 
 @family
 def strided_slice(model, rng):
+    """Slices of some axes, of which some go; an ellipsis between them, and axes that come."""
     x, shape = moved(model, rng)
     while True:
-        rank = upto(rng, len(shape))
-        begin, end = (np.array([rng.integers(-most - 1, most + 2) for most in shape[:rank]], np.int32)
-                      for _ in range(2))
-        step = rng.choice([1, 1, 2, -1, -2], rank).astype(np.int32)
-        masks = rng.integers(0, 1 << rank, 3)
-        shrunk = int(masks[2]) if rng.integers(3) == 0 else 0
-        parts = []
-        for axis in range(rank):
-            if shrunk >> axis & 1:
-                step[axis], begin[axis] = 1, rng.integers(-shape[axis], shape[axis])
-                parts.append(int(begin[axis]))
-            else:
-                parts.append(slice(None if masks[0] >> axis & 1 else begin[axis],
-                                   None if masks[1] >> axis & 1 else end[axis], step[axis]))
+        cut = upto(rng, len(shape))
+        kinds = ["cut"] * cut
+        # An ellipsis of no axis makes LiteRT read what is not there.
+        if cut < len(shape) and rng.integers(2):
+            kinds.insert(int(rng.integers(cut + 1)), "dots")
+        for _ in range(int(rng.integers(3)) * (len(shape) < 4)):
+            kinds.insert(int(rng.integers(len(kinds) + 1)), "added")
+        begin, end, step, masks, parts = _slices(rng, shape, kinds)
         made = np.zeros(shape)[tuple(parts)]
         if made.size:
             break
     y = model.tensor(made.shape, **same(model, x))
-    model.node("STRIDED_SLICE", [x, *(model.constant(each) for each in (begin, end, step))], [y], "StridedSliceOptions",
-               beginMask=int(masks[0]), endMask=int(masks[1]), shrinkAxisMask=shrunk)
+    given = (model.constant(np.array(each, np.int32)) for each in (begin, end, step))
+    model.node("STRIDED_SLICE", [x, *given], [y], "StridedSliceOptions", **masks)
+    return [x], [y]
+
+
+def _slices(rng, shape, kinds):
+    """Fields of a slice of kinds of entries, and the same as NumPy has it."""
+    begin, end, step, parts = [], [], [], []
+    masks = dict.fromkeys(("beginMask", "endMask", "ellipsisMask", "newAxisMask", "shrinkAxisMask"), 0)
+    axis = 0
+    for place, kind in enumerate(kinds):
+        bit, size = 1 << place, shape[min(axis, len(shape) - 1)]
+        begin.append(int(rng.integers(-size - 1, size + 2)))
+        end.append(int(rng.integers(-size - 1, size + 2)))
+        step.append(int(rng.choice([1, 1, 2, -1, -2])))
+        open_begin, open_end = rng.integers(2, size=2)
+        masks["beginMask"] |= bit * int(open_begin)
+        masks["endMask"] |= bit * int(open_end)
+        if kind == "dots":
+            masks["ellipsisMask"] |= bit
+            parts.append(Ellipsis)
+            axis = len(shape) - kinds[place:].count("cut")
+        elif kind == "added":
+            masks["newAxisMask"] |= bit
+            parts.append(None)
+        elif rng.integers(4) == 0:
+            masks["shrinkAxisMask"] |= bit
+            masks["beginMask"] &= ~bit
+            step[-1], begin[-1] = 1, int(rng.integers(-size, size))
+            parts.append(begin[-1])
+            axis += 1
+        else:
+            parts.append(slice(None if open_begin else begin[-1], None if open_end else end[-1], step[-1]))
+            axis += 1
+    return begin, end, step, masks, parts
+
+
+@family
+def batches(model, rng):
+    """Blocks of pixels as images of a batch each, or these as blocks, with zeros put on or cut off around them."""
+    blocks, (n, h, w, c) = rng.integers(1, 4, 2), (upto(rng, 3) for _ in range(4))
+    sides = rng.integers(0, 2, (2, 2))
+    many = np.array([h, w]) * blocks
+    sides[many - sides.sum(axis=1) < 1] = 0
+    one, apart = (n, *(many - sides.sum(axis=1)).tolist(), c), (n * int(blocks.prod()), h, w, c)
+    form = stored(rng, kind_of(rng))
+    more = [model.constant(blocks.astype(np.int32)), model.constant(sides.astype(np.int32))]
+    if rng.integers(2):
+        x, y = model.tensor(one, **form), model.tensor(apart, **form)
+        model.node("SPACE_TO_BATCH_ND", [x, *more], [y], "SpaceToBatchNDOptions")
+    else:
+        x, y = model.tensor(apart, **form), model.tensor(one, **form)
+        model.node("BATCH_TO_SPACE_ND", [x, *more], [y], "BatchToSpaceNDOptions")
     return [x], [y]
 
 
@@ -271,3 +319,32 @@ def broadcast_to(model, rng):
     y = model.tensor(target, **same(model, x))
     model.node("BROADCAST_TO", [x, model.constant(np.array(target, np.int32))], [y], "BroadcastToOptions")
     return [x], [y]
+
+
+def reduction(model, rng, kind, dtype):
+    shape = tuple(upto(rng, 6 - upto(rng, 3)) for _ in range(upto(rng, 5)))
+    axes = rng.permutation(len(shape))[:upto(rng, len(shape))]
+    keep = bool(rng.integers(2))
+    x = stored(rng, dtype)
+    y = x if rng.integers(3) == 0 or kind.startswith("REDUCE") else stored(rng, dtype)
+    number = model.tensor(shape, **x)
+    made = model.tensor(np.zeros(shape).sum(tuple(axes), keepdims=keep).shape, **y)
+    given = np.where(rng.integers(2, size=axes.size), axes, axes - len(shape)).astype(np.int32)
+    model.node(kind, [number, model.constant(given)], [made], "ReducerOptions", keepDims=keep)
+    return [number], [made]
+
+
+@family
+def reduce_extreme(model, rng):
+    return reduction(model, rng, str(rng.choice(["REDUCE_MAX", "REDUCE_MIN"])), kind_of(rng))
+
+
+@family
+def mean(model, rng):
+    return reduction(model, rng, "MEAN", kind_of(rng))
+
+
+@family
+def total(model, rng):
+    """SUM, of which the reference kernel takes int8 for uint8."""
+    return reduction(model, rng, "SUM", "uint8")

@@ -1,7 +1,22 @@
 """As :mod:`tflite_draw`, models whose activations have 16 bits, as the converter writes them with weights of 8."""
 
 import numpy as np
-from tflite_draw import convolution, draw_of, linear, pool, products, reduction, stored, transposed, unary, upto
+from tflite_draw import (
+    activation,
+    add,
+    convolution,
+    draw_of,
+    linear,
+    mul,
+    pool,
+    products,
+    stored,
+    sub,
+    transposed,
+    unary,
+    upto,
+)
+from tflite_draw_moves import reduction
 
 __all__ = ["WORDS", "draw_words"]
 
@@ -25,6 +40,16 @@ def _requantise(model, rng):
     return unary(model, rng, "QUANTIZE", None, "QuantizeOptions", stored(rng, kinds[1]), stored(rng, kinds[0]))
 
 
+def _shift(model, rng):
+    """Sum or difference of scales that are powers of two, by the rule that older converters ask for."""
+    shape, kind = tuple(upto(rng, 4) for _ in range(upto(rng, 5))), str(rng.choice(["ADD", "SUB"]))
+    exponents = [-11, -11 - int(rng.integers(7))][::int(rng.choice([1, -1]))]
+    numbers = [model.tensor(shape, 2.0**exponent, dtype="int16") for exponent in exponents]
+    y = model.tensor(shape, 2.0**-11, dtype="int16")
+    model.node(kind, numbers, [y], f"{kind.title()}Options", fusedActivationFunction=activation(rng))
+    return numbers, [y]
+
+
 #: Makers of models of one operator each, by name.
 WORDS = {
     "conv": lambda model, rng: convolution(model, rng, False, "int16"),
@@ -32,8 +57,12 @@ WORDS = {
     "transpose_conv": lambda model, rng: transposed(model, rng, "int16"),
     "fully_connected": lambda model, rng: linear(model, rng, "int16"),
     "batch_matmul": lambda model, rng: products(model, rng, "int16"),
-    "max_pool": lambda model, rng: pool(model, rng, "MAX_POOL_2D", "int16", 0),
-    "average_pool": lambda model, rng: pool(model, rng, "AVERAGE_POOL_2D", "int16", 0),
+    "add": lambda model, rng: add(model, rng, "int16", potScaleInt16=False),
+    "sub": lambda model, rng: sub(model, rng, "int16", potScaleInt16=False),
+    "mul": lambda model, rng: mul(model, rng, "int16"),
+    "shift": _shift,
+    "max_pool": lambda model, rng: pool(model, rng, "MAX_POOL_2D", "int16", activation(rng)),
+    "average_pool": lambda model, rng: pool(model, rng, "AVERAGE_POOL_2D", "int16", activation(rng)),
     "mean": lambda model, rng: reduction(model, rng, "MEAN", "int16"),
     "relu": lambda model, rng: unary(model, rng, str(rng.choice(["RELU", "RELU6"])),
                                      x=stored(rng, "int16"), y=stored(rng, "int16")),

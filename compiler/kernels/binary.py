@@ -21,6 +21,7 @@ from .layout import Layout
 from .pairs import find_pair
 from .products import find_product
 from .residual import find_residual
+from .words import add_words, multiply_words
 
 __all__ = ["add", "gate", "greatest", "least", "lookup", "multiply", "subtract"]
 
@@ -79,6 +80,11 @@ def _constant(context: Context, node: Node[Binary]) -> list[Kernel] | None:
     return None
 
 
+def _has_words(context: Context, node: Node[Binary]) -> bool:
+    """Whether stored values have 16 bits."""
+    return node.operator.is_scaled and context.graph.tensors[node.outputs["y"]].dtype.itemsize > 1
+
+
 def _checked_zeros(context: Context, node: Node[Binary]) -> tuple[int, int]:
     """Zero points of a and b, which the array takes."""
     zeros = int(node.operator.A_zero_point), int(node.operator.B_zero_point)
@@ -95,6 +101,8 @@ def _bounds(context: Context, node: Node) -> tuple[int, int]:
 
 def add(context: Context, node: Node[Add]) -> list[Kernel]:
     """State Add as a table if one operand is constant over each channel, else as a sum of pairs, or of integers."""
+    if _has_words(context, node):
+        return add_words(context, node)
     found = _constant(context, node)
     if found is not None:
         return found
@@ -106,6 +114,8 @@ def add(context: Context, node: Node[Add]) -> list[Kernel]:
 
 def subtract(context: Context, node: Node[Sub]) -> list[Kernel]:
     """State Sub as a table if one operand is constant over each channel, else as a sum of pairs."""
+    if _has_words(context, node):
+        return add_words(context, node)
     found = _constant(context, node) or _pairs(context, node)
     if found is None:
         scales = [float(node.operator.stored(role)[0]) for role in "aby"]
@@ -179,6 +189,8 @@ def _stored(node: Node[Binary], tensors: dict[str, Any]) -> dict[str, Any]:
 
 def multiply(context: Context, node: Node[Mul]) -> list[Kernel]:
     """State Mul as a table if one operand is constant over each channel, else as integer products."""
+    if _has_words(context, node):
+        return multiply_words(context, node)
     found = _constant(context, node)
     if found is not None:
         return found

@@ -15,7 +15,7 @@ from .kernel import PIXELS, Access, Chain, Constant, Contraction, Finish, Index,
 from .layout import Layout
 from .views import Axis, Buffer, View
 
-__all__ = ["clamped", "columns_of", "elementwise", "whole"]
+__all__ = ["clamped", "columns_for", "columns_of", "elementwise", "whole"]
 
 #: Indices of a row of pixels.
 _ROW = {"w": Index({"q": 1}), "c": Index({"c": 1})}
@@ -51,7 +51,7 @@ def elementwise(context: Context, node: Node, roles: Sequence[str], finish: Fini
         raise PearrayError(f"{node.name}: {first} and {second} stand in memory in different orders; reshape both or "
                            "neither")
     if not columns and combine in ("pair", "product"):
-        columns = _columns(found[0].buffer, context.config.sum_columns)
+        columns = columns_for(found[0].buffer, context.config.sum_columns)
     y = context.result(node, layout, columns=columns)
     sizes = 1, 1, y.rows, y.columns
     terms = tuple(
@@ -66,7 +66,7 @@ def _is_unsigned(context: Context, node: Node, role: str, combine: str) -> bool:
     return combine == "pair" or context.graph.tensors[node.inputs[role]].dtype.kind == "u"
 
 
-def _columns(buffer: Buffer, width: int) -> int:
+def columns_for(buffer: Buffer, width: int) -> int:
     """Elements of a row that waste the fewest of the sums of which rows have `width`, where all channels are alike."""
     return buffer.columns if buffer.columns % width == 0 else columns_of(buffer.size, width)
 

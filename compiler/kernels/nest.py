@@ -42,7 +42,7 @@ class Nest:
         Padding; the other sides follow from p and q.
     weights : ndarray or View
         (groups, r * s * cg, ng) integers, or a view with axes ``r``, ``s``, ``c`` and ``m``; those that it has not
-        have one element. With `channelwise` (r * s, channels), or
+        have one element. With `channelwise` (r * s, channels), or a view with axis ``m`` alone for one tap, or
         (1, 1) for the same weight everywhere, or (k,) for `repeat` weights that all meet the same element.
     channelwise, maximum : bool
         Whether channels stay apart; and whether products are compared, not added.
@@ -218,6 +218,13 @@ def _contraction(kernel: Contraction, term: Product) -> Nest:
             groups, cg, ng = 1, groups, groups
         else:
             weights = values.reshape(groups, -1, ng)
+    elif [*term.w.ranks] == ["g"]:
+        # One element for each channel, which stands as a line of weights does.
+        [axis] = term.w.view.axes
+        _require(term.w.indices[axis.name] == Index({"g": 1}) and axis.stride == cg == ng == nest.r == nest.s == 1,
+                 kernel)
+        nest.channelwise = True
+        weights, groups, cg, ng = term.w.view.renamed("m"), 1, groups, groups
     else:
         ranks_of = [[*term.w.indices.get(axis.name, _NONE).factors.items()] for axis in term.w.view.axes]
         _require(groups == 1 and all(len(each) == 1 and each[0][0] in "rscm" and each[0][1] == 1 for each in ranks_of)

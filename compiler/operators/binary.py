@@ -20,8 +20,8 @@ __all__ = ["Add", "Binary", "Mul", "Sub"]
 class Binary(Scaled):
     """Base of the operators of two quantised tensors, a and b, which broadcast to y.
 
-    With `rounding` "tflite" they compute what TensorFlow Lite's integer kernels do, for tensors of one type. Without
-    scales a and b are floats, and their result is rounded once.
+    With `rounding` "tflite" they compute what TensorFlow Lite's integer kernels do, for tensors of one type, which may
+    be int16 if all zero points are 0. Without scales a and b are floats, and their result is rounded once.
 
     Parameters
     ----------
@@ -65,6 +65,13 @@ class Binary(Scaled):
     def _check_scales(self) -> None:
         """Raise a ValueError if scales are beyond what the rule takes."""
 
+    def _check_words(self) -> None:
+        """Raise a ValueError if scales are beyond what the rule takes of 16 bits."""
+
+    @property
+    def _stored_types(self) -> tuple[type[np.integer], ...]:
+        return (np.int8, np.uint8, np.int16) if self.rounding == "tflite" else (np.int8, np.uint8)
+
     def on_stored(self, a: np.ndarray, b: np.ndarray, dtype: Any, *, spread: bool | None = None,
                   fused: bool | None = None) -> np.ndarray:
         """Outputs of stored values.
@@ -93,7 +100,20 @@ class Binary(Scaled):
         if self.rounding == "tflite" and len({np.dtype(a.dtype), np.dtype(b.dtype), dtype}) > 1:
             raise PearrayError(f"a, b and y must be of one type with rounding 'tflite', not {np.dtype(a.dtype)}, "
                                f"{np.dtype(b.dtype)} and {dtype}")
+        if dtype.itemsize > 1:
+            self._check_scale_of_words()
         return [(shape, dtype)]
+
+    def _check_scale_of_words(self) -> None:
+        """Check what the rule asks for of 16 bits: no zero points, and scales that it takes."""
+        names = [name for _, name in self.stated.values()]
+        if any(int(getattr(self, name)) for name in names):
+            raise PearrayError(f"{', '.join(names)} must be 0 of int16, not "
+                               f"{', '.join(str(getattr(self, name)) for name in names)}")
+        try:
+            self._check_words()
+        except ValueError as error:
+            raise PearrayError(str(error).replace("y_scale", "C_scale")) from None
 
     @staticmethod
     def _broadcast(a: Typed, b: Typed) -> tuple[int, ...]:
@@ -112,9 +132,12 @@ class Binary(Scaled):
     def is_tabled(value: np.ndarray, other: Typed) -> bool:
         """Tell whether a constant operand is one number or one for each channel of the operand `other`.
 
-        Channels are axis 1 of matrices and of images, which stand last in memory: tables are those of columns.
+        Channels are axis 1 of matrices and of images, which stand last in memory: tables are those of columns, and of
+        bytes.
         """
         shape = tuple(other.shape)
+        if np.dtype(other.dtype).itemsize > 1:
+            return False
         padded = (1,) * (len(shape) - value.ndim) + value.shape
         channels = shape[1:2] if len(shape) in (2, 4) else ()
         return len(padded) == len(shape) and (
@@ -169,9 +192,12 @@ class Add(Binary):
         if self.rounding == "tflite":
             self.integer_rule()
 
-    def integer_rule(self) -> elementwise.IntegerSum:
-        """TensorFlow Lite's rule for these scales."""
-        return elementwise.IntegerSum(*self._stored)
+    def _check_words(self) -> None:
+        self.integer_rule(2)
+
+    def integer_rule(self, item: int = 1) -> elementwise.IntegerSum:
+        """TensorFlow Lite's rule for these scales, of operands of so many bytes."""
+        return elementwise.IntegerSum(*self._stored, item=item)
 
     def on_stored(self, a: np.ndarray, b: np.ndarray, dtype: Any, *, spread: bool | None = None,
                   fused: bool | None = None) -> np.ndarray:
@@ -214,9 +240,12 @@ class Sub(Binary):
         if self.rounding == "tflite":
             self.integer_rule()
 
-    def integer_rule(self) -> elementwise.IntegerSum:
-        """TensorFlow Lite's rule for these scales."""
-        return elementwise.IntegerSum(*self._stored, negative=True)
+    def _check_words(self) -> None:
+        self.integer_rule(2)
+
+    def integer_rule(self, item: int = 1) -> elementwise.IntegerSum:
+        """TensorFlow Lite's rule for these scales, of operands of so many bytes."""
+        return elementwise.IntegerSum(*self._stored, negative=True, item=item)
 
     def on_stored(self, a: np.ndarray, b: np.ndarray, dtype: Any, *, spread: bool | None = None,
                   fused: bool | None = None) -> np.ndarray:

@@ -46,6 +46,11 @@ class Scaled(Operator):
                 raise PearrayError(str(error)) from None
 
     @property
+    def _stored_types(self) -> tuple[type[np.integer], ...]:
+        """Types that tensors may have where scales are given."""
+        return np.int8, np.uint8
+
+    @property
     def is_scaled(self) -> bool:
         """Whether scales are given."""
         return getattr(self, self.stated["y"][0]) is not None
@@ -72,13 +77,15 @@ class Scaled(Operator):
         return self.rounding == "onnx" and len(dtypes) == 1
 
     def _output_dtype(self, **tensors: Typed) -> np.dtype:
-        """Type of y where scales are given, after checking that each tensor has 8 bits and can hold its zero point."""
+        """Type of y where scales are given, after checking types of tensors and that they can hold zero points."""
         own = storage_dtype(getattr(self, self.stated["y"][1]))
         dtypes = {role: np.dtype(tensor.dtype) for role, tensor in tensors.items()}
         dtypes["y"] = next(iter(dtypes.values())) if own is None else own
         for role, dtype in dtypes.items():
-            if dtype not in (np.int8, np.uint8):
-                raise PearrayError(f"{role} must be of type int8 or uint8 where scales are given, not {dtype}")
+            allowed = self._stored_types
+            if dtype not in allowed:
+                names = " or ".join(each.__name__ for each in allowed)
+                raise PearrayError(f"{role} must be of type {names} where scales are given, not {dtype}")
             name = self.stated[role][1]
             check_stored(name, getattr(self, name), dtype)
         return dtypes["y"]

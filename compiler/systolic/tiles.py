@@ -19,6 +19,7 @@ from ..transfers import Window, block, blocks, nested, ranges
 from .cost import strided_beats
 from .geometry import Box, Geometry
 from .layer import Layer, Tiles
+from .lines import lines_of
 
 __all__ = ["LinesAndColumns", "TileMaker", "piece_of", "stored"]
 
@@ -150,19 +151,21 @@ class TileMaker:
 
     def weights(self, group: int, tiles: Tiles, box: Box, cuts: tuple[int, ...]) -> Tile:
         """Tile of weights, whose piece i brings elements ``cuts[i - 1]`` to ``cuts[i]`` of the contraction."""
-        make = self._diagonal if self.problem.channelwise else self._packed
         if isinstance(self.problem.weights, View):
+            if self.problem.channelwise:
+                return self._once(("w", tiles), lambda: lines_of(self.layer, tiles, self.w_size(tiles, box)))
             make = self._matrix
+        else:
+            make = self._diagonal if self.problem.channelwise else self._packed
         return self._once(("w", group, tiles, box), lambda: make(group, tiles, box, cuts))
 
     def w_pitches(self, tiles: Tiles, box: Box) -> tuple[int, int]:
         """``w_pitch`` and ``w_nstep`` of a tile of weights."""
         problem, cols = self.problem, self._config.array.cols
         if problem.channelwise:
-            assert isinstance(problem.weights, np.ndarray)
             if problem.repeat:
                 return cols, 0
-            return (0, 0) if problem.weights.size == 1 else (cols, box.taps * cols)
+            return (0, 0) if self._has_one_weight else (cols, box.taps * cols)
         if self.layer.left:
             return box.size, cols * box.size
         return self._w_row(tiles), cols
@@ -182,12 +185,16 @@ class TileMaker:
         """Operands from a row of weights to the next."""
         return self.layer.span(tiles)[1] if self._adjoins(tiles) else (tiles[1] - tiles[0]) * self._config.array.cols
 
+    @property
+    def _has_one_weight(self) -> bool:
+        """Whether all channels have the same weight."""
+        return isinstance(self.problem.weights, np.ndarray) and self.problem.weights.size == 1
+
     def w_size(self, tiles: Tiles, box: Box) -> int:
         """Bytes of a tile of weights."""
         problem, cols, lines = self.problem, self._config.array.cols, (tiles[1] - tiles[0]) * box.size
         if problem.channelwise:
-            assert isinstance(problem.weights, np.ndarray)
-            lines = 1 if problem.weights.size == 1 else problem.repeat or (tiles[1] - tiles[0]) * box.taps
+            lines = 1 if self._has_one_weight else problem.repeat or (tiles[1] - tiles[0]) * box.taps
         elif not self.layer.left:
             # The last row is read up to the end of its last tile.
             return ((box.size - 1) * self._w_row(tiles) + (tiles[1] - tiles[0]) * cols) * self._config.operand_bytes
@@ -199,6 +206,8 @@ class TileMaker:
         if not isinstance(weights, View):
             return layer.row_beats(self.w_size(tiles, box))
         first, valid = layer.span(tiles)
+        if self.problem.channelwise:
+            return layer.row_beats(valid * item)
         across, along = weights.stride("m") * item, weights.stride("c") * item
         start = weights.address + first * across
         if layer.left:

@@ -14,6 +14,15 @@ from .rows import of_images
 __all__: list[str] = []
 
 
+def _as_wide(node: OnnxNode, graph: Builder, place: int = 3) -> str:
+    """Name of the weights, at a place, as wide as the activations, which may have 16 bits where these have 8."""
+    x, name = graph.tensor(node.inputs[0]), node.inputs[place]
+    value = graph.constants.get(name)
+    if value is None or not x.dtype.itemsize > value.dtype.itemsize:
+        return name
+    return graph.store(f"{name}:{8 * x.dtype.itemsize} bits", value.astype(np.int16))
+
+
 class _Ending(NamedTuple):
     """How sums become a result, and its bounds, if they are narrower than its type."""
 
@@ -72,7 +81,7 @@ def _convolve(node: OnnxNode, graph: Builder, kind: type[Conv2d | ConvTranspose2
             w = w._replace(scale=np.tile(w.scale, groups))
     strides, dilations = (two(name, taken[name], (1, 1)) for name in ("strides", "dilations"))
     padding = spatial_padding(taken["auto_pad"], taken["pads"], size, kernel, strides, dilations)
-    ending, inputs = _ending(node, graph, x, w, "y"), {"x": node.inputs[0], "w": node.inputs[3]}
+    ending, inputs = _ending(node, graph, x, w, "y"), {"x": node.inputs[0], "w": _as_wide(node, graph)}
     if node.input(8):
         graph.constant(node, 8, "B")
         inputs["b"] = node.inputs[8]
@@ -134,7 +143,7 @@ def _gemm(node: OnnxNode, graph: Builder) -> None:
     if len(left) != 2 or len(right) != 2:
         raise PearrayError(f"a and b must have 2 dimensions, not shapes {left} and {right}")
     m, n = left[bool(taken["transA"])], right[not taken["transB"]]
-    inputs = {"a": node.inputs[0], "b": node.inputs[3]}
+    inputs = {"a": node.inputs[0], "b": _as_wide(node, graph)}
     if node.input(6):
         inputs["c"] = _addend(graph, node, graph.constant(node, 6, "C"), m, n)
     ending = _ending(node, graph, a, b, "y", 7)
@@ -179,7 +188,8 @@ def _matrix_product(node: OnnxNode, graph: Builder) -> None:
     left, right = graph.tensor(node.inputs[0]).shape, graph.tensor(node.inputs[3]).shape
     ending = _ending(node, graph, a, b, "y")
     kind = Gemm if len(right) == 2 and len(left) >= 2 else MatMul
-    operator, inputs = kind(requant=ending.requant, activation=activation), {"a": node.inputs[0], "b": node.inputs[3]}
+    operator = kind(requant=ending.requant, activation=activation)
+    inputs = {"a": node.inputs[0], "b": _as_wide(node, graph)}
     if node.input(8):
         # What stands for a float product and a sum behind it has its bias here.
         inputs["c"] = node.inputs[8]

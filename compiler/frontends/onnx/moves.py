@@ -20,6 +20,7 @@ from ...operators import (
 from ...operators.moved import checked_axis
 from .builder import MICROSOFT, Builder, OnnxNode, Quantisation, handles, one
 from .channelwise import add_limited, output_of
+from .entrances import look_up
 from .values import Scaling
 
 __all__ = ["TABLES", "Joined", "stored_inputs", "whole_numbers"]
@@ -187,5 +188,9 @@ def _expand(node: OnnxNode, graph: Builder) -> None:
 def _gather(node: OnnxNode, graph: Builder) -> None:
     axis = node.take(axis=0)["axis"]
     if node.input(1) not in graph.constants:
-        raise PearrayError(TABLES)
+        table = graph.constants.get(node.input(0))
+        if table is None or not look_up(node, graph, table):
+            raise PearrayError("words are looked up in tables by the host, before the run: indices must be a constant, "
+                               "or an input of the network, whose table is known")
+        return
     graph.add(node, Gather(graph.constant(node, 1, "indices"), axis), {"x": graph.tensor(node.inputs[0]).name})

@@ -12,6 +12,7 @@ from .attention import OPERATORS as ATTENTION
 from .attention import is_attention, stored_attention
 from .builder import Builder, OnnxNode, Quantisation
 from .chains import ELEMENT_WISE, OTHERS, chain_of, is_element_wise, is_uniform, joined, stored_alike
+from .entrances import entered
 from .floats import Floats, check_first_output
 from .floats import Stored as Names
 from .folding import folded
@@ -94,6 +95,9 @@ class FloatNodes:
             self._known[node.outputs[0]] = Stored(node.inputs[0], node.inputs[1], self._zero_point(node, found), found)
             # A tensor for the user is made on the host; stored ones go on in any case.
             return node.outputs[0] not in self._outputs
+        if (value := entered(node, self._graph)) is not None:
+            self._known[node.outputs[0]] = value
+            return True
         if not any(name in self._known for name in node.inputs):
             return False
         if not self._take_float(node):
@@ -316,7 +320,8 @@ class FloatNodes:
         condition = node.inputs[:1] if node.op_type == "Where" else []
         made = node.standing_for(node.op_type, [*condition, *names, *others], outputs, node.attributes)
         found, shape = first.quantisation, graph.tensor(first.name).shape
-        if all(name in graph.constants for name in names) and (node.op_type in VIEWS or not found.scale.ndim):
+        if all(name in graph.constants for name in made.inputs if name) and (
+                node.op_type in VIEWS or not found.scale.ndim):
             graph.constants.update(folded(made, graph))
         elif found.scale.ndim:
             raise PearrayError(f"scale of {node.inputs[0]!r} must be one value in front of {node.op_type}, not "

@@ -31,8 +31,8 @@ _TO_IMAGE, _FROM_IMAGE = (0, 3, 1, 2), (0, 2, 3, 1)
 BYTES = ("INT8", "UINT8")
 WORDS = (*BYTES, "INT16")
 
-_INT16 = ("16 bits are for convolutions, matrix products, poolings and what moves elements; tables and operators of "
-          "two tensors have 8")
+_INT16 = ("16 bits are for convolutions, matrix products, sums, differences and products of two tensors, poolings and "
+          "what moves elements; functions of one tensor are tables, which have 8")
 
 
 class Stored(NamedTuple):

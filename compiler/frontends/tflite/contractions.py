@@ -1,4 +1,4 @@
-"""Operators that contract rows: matrix products and means."""
+"""Operators that contract rows: matrix products."""
 
 from math import prod
 
@@ -6,8 +6,8 @@ import numpy as np
 
 from ....golden import litert
 from ....hdl.errors import PearrayError
-from ...operators import Gemm, Linear, Requant, WindowSum
-from .builder import BYTES, WORDS, Builder, handles
+from ...operators import Gemm, Linear, Requant
+from .builder import WORDS, Builder, handles
 from .file import FileOperator
 from .moves import matrices, stacked
 from .windows import kept_weights, requantisation, with_bias
@@ -63,37 +63,3 @@ def _batch_matmul(operator: FileOperator, graph: Builder) -> None:
         sides.append([found[index] for index in order])
     stacked(operator, graph, [graph.append(operator, made, {"a": a, "b": b}, "product")
                               for a, b in zip(*sides, strict=True)], target)
-
-
-@handles("MEAN", "SUM")
-def _reduce(operator: FileOperator, graph: Builder) -> None:
-    """Sums over axes as products with ones; of a mean the divisor is in the multiplier."""
-    number = graph.of(operator, 0, "x")
-    allowed = WORDS if operator.kind == "MEAN" else BYTES
-    x, y = graph.stored(number, "x", *allowed), graph.stored(operator.outputs[0], "y", *allowed)
-    shape, given = graph.shape(number), graph.integers(operator, 1, "axes")
-    rank = len(shape)
-    if not all(-rank <= axis < rank for axis in given):
-        raise PearrayError(f"axes must be in {-rank}..{rank - 1}, not {given}")
-    axes = {axis % rank for axis in given}
-    # Images whose first axis is the batch and whose last are channels; absent axes have one element.
-    image = (*shape[:-1], *(1,) * (4 - rank), shape[-1])
-    places = {axis if axis < rank - 1 else 3 for axis in axes}
-    if 0 in axes:
-        raise PearrayError(f"axes must not include 0, the batch, as {given} of {rank} do")
-    if not 2 <= rank <= 4 or not axes:
-        raise PearrayError(f"axes must be some but the first of 2 to 4, not {given} of {rank}")
-    count = prod(shape[axis] for axis in axes) if operator.kind == "MEAN" else 1
-    multiplier, shift = litert.mean_factor(x.scale, y.scale, count)
-    info = np.iinfo(y.dtype)
-    requant = Requant.tflite(multiplier, shift, int(x.zero_point), 0, y.zero_point, "int32",
-                             (int(info.min), int(info.max)))
-    kernel = tuple(image[axis] if axis in places else 1 for axis in (1, 2))
-    channels = image[3]
-    ones = np.ones((1, channels, *kernel) if 3 in places else (channels, 1, *kernel),
-                   np.int8 if x.dtype.itemsize == 1 else x.dtype)
-    name = graph.file.tensors[operator.outputs[0]].name
-    keep = graph.option(operator, "KeepDims")
-    target = tuple(1 if axis in axes else size for axis, size in enumerate(shape) if keep or axis not in axes)
-    made = WindowSum(groups=1 if 3 in places else channels, requant=requant, shown=operator.kind.title())
-    graph.make_image(operator, made, {"x": graph.image(number, image), "w": graph.store(f"{name}:ones", ones)}, target)

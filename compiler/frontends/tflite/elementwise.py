@@ -12,7 +12,7 @@ from ...operators.binary import Binary
 from ...operators.channelwise import every_value
 from .builder import BYTES, WORDS, Builder, Stored, handles
 from .file import FileOperator
-from .windows import clamped, rescale
+from .windows import clamped, rescale, scaled
 
 __all__: list[str] = []
 
@@ -32,11 +32,8 @@ def _pair(graph: Builder, numbers: list[int]) -> tuple[list[str], tuple[int, ...
     if all(number in graph.values for number in numbers):
         raise PearrayError("a and b are both constants: convert the model so that they are folded")
     rank = len(target)
-    if shapes[0] == shapes[1] and rank != 4:
+    if rank > 4 or (shapes[0] == shapes[1] and rank != 4):
         return [graph.rows(number) for number in numbers], target
-    if rank > 4:
-        raise PearrayError(f"a and b must have one shape, or at most 4 dimensions, not shapes {shapes[0]} "
-                           f"and {shapes[1]}")
     return [graph.image(number, (*(1,) * (4 - len(shape)), *shape))
             for number, shape in zip(numbers, shapes, strict=True)], target
 
@@ -62,15 +59,38 @@ def _finish(operator: FileOperator, graph: Builder, name: str, target: tuple[int
 def _operands(operator: FileOperator, graph: Builder) -> tuple[list[int], list[Stored], int | None]:
     """Numbers of two operands, how they are stored, and which of them is a constant."""
     numbers = [graph.of(operator, place, role) for place, role in enumerate("ab")]
-    stored = [graph.stored(number, role, *BYTES) for number, role in zip(numbers, "ab", strict=True)]
+    allowed = WORDS if operator.kind in _BINARY else BYTES
+    stored = [graph.stored(number, role, *allowed) for number, role in zip(numbers, "ab", strict=True)]
     return numbers, stored, next((place for place, number in enumerate(numbers) if number in graph.values), None)
+
+
+def _shifted(operator: FileOperator, graph: Builder, names: list[str], operands: tuple[Stored, Stored],
+             y: Stored) -> tuple[Stored, Stored]:
+    """Operands as the rule for scales that are powers of two has them, if they are: in steps of the output.
+
+    The operand of lesser steps is rounded to those, with halves away from zero, and takes the other's place in `names`.
+    """
+    exponents = [np.frexp(np.float32(each.scale)) for each in (*operands, y)]
+    if any(mantissa != 0.5 for mantissa, _ in exponents):
+        return operands
+    below = [int(exponents[2][1] - exponent) for _, exponent in exponents[:2]]
+    if min(below) < 0 or 0 not in below:
+        raise PearrayError("of scales that are powers of two, one of a and b must be that of y, and the other at most "
+                           f"that, not {operands[0].scale}, {operands[1].scale} and {y.scale}")
+    for place, shift in enumerate(below):
+        if shift:
+            # Twice the number, so that only one of the two roundings leaves anything out.
+            names[place] = scaled(operator, graph, names[place], operands[place], y, 2, (1 << 30, -shift))
+    return y, y
 
 
 @handles("ADD", "SUB", "MUL")
 def _binary(operator: FileOperator, graph: Builder) -> None:
     numbers, (a, b), fixed = _operands(operator, graph)
-    y = graph.stored(operator.outputs[0], "y", *BYTES)
+    y = graph.stored(operator.outputs[0], "y", *WORDS)
     names, target = _pair(graph, numbers)
+    if y.dtype.itemsize > 1 and operator.kind != "MUL" and graph.option(operator, "PotScaleInt16"):
+        a, b = _shifted(operator, graph, names, (a, b), y)
     made = _BINARY[operator.kind](a.scale, a.zero_point, b.scale, b.zero_point, y.scale, y.zero_point, "tflite")
     result = _combine(operator, graph, made, names, fixed)
     _finish(operator, graph, clamped(operator, graph, result, y), target)
@@ -146,8 +166,8 @@ def _gelu(operator: FileOperator, graph: Builder) -> None:
 @handles("PRELU")
 def _prelu(operator: FileOperator, graph: Builder) -> None:
     number, alpha = graph.of(operator, 0, "x"), graph.known(operator, 1, "alpha")
-    slope, x = graph.stored(operator.inputs[1], "alpha"), graph.stored(number, "x")
-    y, shape = graph.stored(operator.outputs[0], "y"), graph.shape(number)
+    slope, x = graph.stored(operator.inputs[1], "alpha", *BYTES), graph.stored(number, "x", *BYTES)
+    y, shape = graph.stored(operator.outputs[0], "y", *BYTES), graph.shape(number)
     if alpha.size != 1 and (alpha.size != shape[-1] or alpha.shape[-1] != alpha.size):
         raise PearrayError(f"alpha must be one number, or one for each of the {shape[-1]} channels of x, not of shape "
                            f"{alpha.shape}")
@@ -167,21 +187,16 @@ def _check_result(graph: Builder, operator: FileOperator, scale: float, zero_poi
                            f"{y.zero_point}")
 
 
-@handles("TANH")
-def _tanh(operator: FileOperator, graph: Builder) -> None:
+@handles("TANH", "LOGISTIC")
+def _squashed(operator: FileOperator, graph: Builder) -> None:
     number = graph.of(operator, 0, "x")
-    x = graph.stored(number, "x")
-    _check_result(graph, operator, 1 / 128, 0)
-    table = litert.tanh(every_value(x.dtype), x.scale, int(x.zero_point))
-    graph.make_natural(operator, Lookup(table), {"x": graph.natural(number)})
-
-
-@handles("LOGISTIC")
-def _logistic(operator: FileOperator, graph: Builder) -> None:
-    number = graph.of(operator, 0, "x")
-    x = graph.stored(number, "x")
-    _check_result(graph, operator, 1 / 256, -128)
-    graph.make_natural(operator, Logistic(x.scale, x.zero_point), {"x": graph.natural(number)})
+    x = graph.stored(number, "x", *BYTES)
+    least, is_tangent = int(np.iinfo(x.dtype).min), operator.kind == "TANH"
+    _check_result(graph, operator, 1 / 128 if is_tangent else 1 / 256, least + 128 if is_tangent else least)
+    function = litert.tanh if is_tangent else litert.logistic
+    table = function(every_value(x.dtype), x.scale, int(x.zero_point))
+    made = Logistic(x.scale, x.zero_point) if not is_tangent and x.dtype == np.int8 else Lookup(table)
+    graph.make_natural(operator, made, {"x": graph.natural(number)})
 
 
 @handles("SOFTMAX")

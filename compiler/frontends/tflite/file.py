@@ -28,7 +28,7 @@ _DILATION = ("DilationHFactor", "DilationWFactor")
 
 #: Table of the options of each operator that has some, and its fields that are read.
 _OPTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "ADD": ("AddOptions", ("FusedActivationFunction",)),
+    "ADD": ("AddOptions", ("FusedActivationFunction", "PotScaleInt16")),
     "AVERAGE_POOL_2D": ("Pool2DOptions", (*_WINDOW, "FilterHeight", "FilterWidth")),
     "BATCH_MATMUL": ("BatchMatMulOptions", ("AdjX", "AdjY")),
     "CALL_ONCE": ("CallOnceOptions", ("InitSubgraphIndex",)),
@@ -45,6 +45,8 @@ _OPTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "MIRROR_PAD": ("MirrorPadOptions", ("Mode",)),
     "MUL": ("MulOptions", ("FusedActivationFunction",)),
     "PACK": ("PackOptions", ("Axis",)),
+    "REDUCE_MAX": ("ReducerOptions", ("KeepDims",)),
+    "REDUCE_MIN": ("ReducerOptions", ("KeepDims",)),
     "RESHAPE": ("ReshapeOptions", ("NewShapeAsNumpy",)),
     "RESIZE_BILINEAR": ("ResizeBilinearOptions", ("AlignCorners", "HalfPixelCenters")),
     "RESIZE_NEAREST_NEIGHBOR": ("ResizeNearestNeighborOptions", ("AlignCorners", "HalfPixelCenters")),
@@ -53,7 +55,7 @@ _OPTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "SQUEEZE": ("SqueezeOptions", ("SqueezeDimsAsNumpy",)),
     "STRIDED_SLICE": ("StridedSliceOptions", (
         "BeginMask", "EndMask", "EllipsisMask", "NewAxisMask", "ShrinkAxisMask", "Offset")),
-    "SUB": ("SubOptions", ("FusedActivationFunction",)),
+    "SUB": ("SubOptions", ("FusedActivationFunction", "PotScaleInt16")),
     "SUM": ("ReducerOptions", ("KeepDims",)),
     "SVDF": ("SVDFOptions", ("Rank", "FusedActivationFunction")),
     "TRANSPOSE_CONV": ("TransposeConvOptions", _WINDOW),

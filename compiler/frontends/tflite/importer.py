@@ -5,7 +5,7 @@ from os import PathLike
 from ....hdl.errors import PearrayError, check_choice, check_path
 from ...graph.graph import Graph, Tensor
 from ..model import Model
-from . import contractions, elementwise, lstm, moves, resizes, shapes, svdf, windows
+from . import contractions, elementwise, lstm, moves, reductions, resizes, shapes, slices, svdf, windows
 from .builder import HANDLERS, SEVERAL, Builder
 from .file import FileOperator, TfliteFile, read
 from .states import without_states
@@ -13,7 +13,7 @@ from .states import without_states
 __all__ = ["load_tflite"]
 
 # Imported for what they register.
-_FAMILIES = contractions, elementwise, lstm, moves, resizes, shapes, svdf, windows
+_FAMILIES = contractions, elementwise, lstm, moves, reductions, resizes, shapes, slices, svdf, windows
 
 #: Operators that are not taken, with the reason.
 _REFUSED = dict.fromkeys(("IF", "WHILE"), "what is computed must not depend on values")

@@ -6,13 +6,27 @@ from math import prod
 
 import numpy as np
 
+from ....golden import litert
 from ....hdl.errors import PearrayError
-from ...operators import Concat, DepthToSpace, Expand, Gather, Slice, SpaceToDepth, Tile
+from ...operators import (
+    Concat,
+    DepthToSpace,
+    Expand,
+    Gather,
+    Lookup,
+    Pad,
+    Reshape,
+    Slice,
+    SpaceToDepth,
+    Tile,
+    Transpose,
+)
+from ...operators.channelwise import every_value
 from ...operators.operator import Operator
 from .builder import WORDS, Builder, Padded, handles, image_axis, natural_order
 from .file import FileOperator
 
-__all__ = ["gathered", "matrices", "moved", "stacked"]
+__all__ = ["gathered", "matrices", "moved", "stacked", "taken"]
 
 Shape = tuple[int, ...]
 
@@ -65,15 +79,27 @@ def _pack(operator: FileOperator, graph: Builder) -> None:
 def _join(operator: FileOperator, graph: Builder, axis: int, form: Callable[[Shape], Shape]) -> None:
     """Put all inputs, in other shapes, one behind the other along an axis."""
     numbers = [graph.of(operator, place, f"x{place}") for place in range(len(operator.inputs))]
-    for number in numbers:
-        graph.check_same(number, operator.outputs[0])
     shapes = [form(graph.shape(number)) for number in numbers]
-    names = [graph.natural(number, shape) for number, shape in zip(numbers, shapes, strict=True)]
+    names = [_as_stored(operator, graph, number, graph.natural(number, shape))
+             for number, shape in zip(numbers, shapes, strict=True)]
     made = Concat(_natural(shapes[0], [_axis(axis, len(shapes[0]))])[0])
     graph.make_natural(operator, made, {f"x{place}": name for place, name in enumerate(names)})
 
 
-def _take(operator: FileOperator, graph: Builder, number: int, parts: dict[int, slice],
+def _as_stored(operator: FileOperator, graph: Builder, number: int, name: str) -> str:
+    """Name of a tensor in the steps of an operator's output, which those of uint8 are brought to."""
+    made = operator.outputs[0]
+    if operator.kind != "CONCATENATION" or {graph.entry(each).kind for each in (number, made)} != {"UINT8"}:
+        graph.check_same(number, made)
+        return name
+    x, y = graph.stored(number, "x", "UINT8"), graph.stored(made, "y", "UINT8")
+    if x == y:
+        return name
+    table = litert.rescaled(every_value(x.dtype), *x, *y, dtype=y.dtype)
+    return graph.append(operator, Lookup(table), {"x": name}, "part")
+
+
+def taken(operator: FileOperator, graph: Builder, number: int, parts: dict[int, slice],
           target: Shape | None = None) -> None:
     """Make a part of a tensor along some axes the output of an operator, perhaps under another shape."""
     shape = graph.shape(number)
@@ -93,7 +119,7 @@ def _split(operator: FileOperator, graph: Builder, number: int, axis: int, sizes
     first = 0
     for output, size in zip(operator.outputs, sizes, strict=True):
         if output in read:
-            _take(replace(operator, outputs=[output]), graph, number, {axis: slice(first, first + size)}, target)
+            taken(replace(operator, outputs=[output]), graph, number, {axis: slice(first, first + size)}, target)
         first += size
 
 
@@ -129,48 +155,14 @@ def _slice(operator: FileOperator, graph: Builder) -> None:
     begin, size = graph.integers(operator, 1, "begin"), graph.integers(operator, 2, "size")
     if len(begin) != len(shape) or len(size) != len(shape):
         raise PearrayError(f"begin and size must have {len(shape)} integers, not {begin} and {size}")
-    _take(operator, graph, number, {axis: slice(first, shape[axis] if count == -1 else first + count)
+    taken(operator, graph, number, {axis: slice(first, shape[axis] if count == -1 else first + count)
                                     for axis, (first, count) in enumerate(zip(begin, size, strict=True))})
-
-
-@handles("STRIDED_SLICE")
-def _strided_slice(operator: FileOperator, graph: Builder) -> None:
-    """Part of a tensor, or of a shape that is computed, by Python's slices."""
-    number = graph.of(operator, 0, "x")
-    given = [graph.integers(operator, place, role) for place, role in ((1, "begin"), (2, "end"), (3, "strides"))]
-    if graph.option(operator, "EllipsisMask") or graph.option(operator, "NewAxisMask"):
-        raise PearrayError("ellipsis_mask and new_axis_mask must be 0")
-    shape, shrunk = graph.shape(number), graph.option(operator, "ShrinkAxisMask")
-    parts: dict[int, slice] = {}
-    sizes = [*shape]
-    for axis, (begin, end, step) in enumerate(zip(*given, strict=True)):
-        if not step:
-            raise PearrayError("strides must not be 0")
-        end = begin + end if graph.option(operator, "Offset") else end
-        if shrunk >> axis & 1:
-            # The kernel looks at the mask here, too.
-            index = (0 if step > 0 else -1) if graph.option(operator, "BeginMask") >> axis & 1 else begin
-            parts[axis], sizes[axis] = slice(index % shape[axis], index % shape[axis] + 1), 1
-            continue
-        first = None if graph.option(operator, "BeginMask") >> axis & 1 else begin
-        last = None if graph.option(operator, "EndMask") >> axis & 1 else end
-        start, stop, _ = slice(first, last, step).indices(shape[axis])
-        sizes[axis] = len(range(start, stop, step))
-        # Behind the first index there is none to count to, but one from the end.
-        parts[axis] = slice(start, stop if stop >= 0 else -shape[axis] - 1, step)
-    target = tuple(size for axis, size in enumerate(sizes) if not shrunk >> axis & 1)
-    if number in graph.values:
-        value = graph.values[number][tuple(parts.get(axis, slice(None)) for axis in range(len(shape)))]
-        graph.values[operator.outputs[0]] = value.reshape(target)
-        return
-    graph.check_same(number, operator.outputs[0])
-    _take(operator, graph, number, parts, target)
 
 
 @handles("REVERSE_V2")
 def _reverse(operator: FileOperator, graph: Builder) -> None:
     number, shape = moved(operator, graph)
-    _take(operator, graph, number, {_axis(axis, len(shape)): slice(-1, -shape[axis] - 1, -1)
+    taken(operator, graph, number, {_axis(axis, len(shape)): slice(-1, -shape[axis] - 1, -1)
                                     for axis in graph.integers(operator, 1, "axis")})
 
 
@@ -256,6 +248,52 @@ def _blocks(operator: FileOperator, graph: Builder) -> None:
     number, _ = moved(operator, graph)
     made = (DepthToSpace if operator.kind == "DEPTH_TO_SPACE" else SpaceToDepth)(graph.option(operator, "BlockSize"))
     graph.make_image(operator, made, {"x": graph.image(number)})
+
+
+@handles("SPACE_TO_BATCH_ND")
+def _space_to_batch(operator: FileOperator, graph: Builder) -> None:
+    """Blocks of pixels, with zeros around all, as images of one batch each."""
+    number, shape = moved(operator, graph)
+    x, blocks, sides = graph.stored(number, "x", *WORDS), *_batched(operator, graph, "paddings")
+    count, rest = len(blocks), shape[1 + len(blocks):]
+    pads = [(0, 0), *sides, *((0, 0),) * len(rest)]
+    padded = graph.append(operator, Pad(tuple(each for end in zip(*pads, strict=True) for each in end),
+                                        value=int(x.zero_point)), {"x": graph.rows(number)}, "padded")
+    sizes = [size // block for size, block in zip(graph.tensor(padded).shape[1:], blocks, strict=False)]
+    parts = graph.append(operator, Reshape((shape[0], *(each for pair in zip(sizes, blocks, strict=True)
+                                                        for each in pair), *rest)), {"x": padded}, "parts")
+    order = (*range(2, 2 * count + 1, 2), 0, *range(1, 2 * count, 2), *range(2 * count + 1, 2 * count + 1 + len(rest)))
+    graph.make(operator, Transpose(order), {"x": parts}, (shape[0] * prod(blocks), *sizes, *rest))
+
+
+@handles("BATCH_TO_SPACE_ND")
+def _batch_to_space(operator: FileOperator, graph: Builder) -> None:
+    """Images of one batch each as blocks of pixels, of which some are cut off at the ends."""
+    number, shape = moved(operator, graph)
+    blocks, sides = _batched(operator, graph, "crops")
+    count, sizes, rest = len(blocks), shape[1:1 + len(blocks)], shape[1 + len(blocks):]
+    if shape[0] % prod(blocks):
+        raise PearrayError(f"x must have a batch that is a multiple of {prod(blocks)}, not {shape[0]}")
+    batch = shape[0] // prod(blocks)
+    parts = graph.append(operator, Reshape((*blocks, batch, *sizes, *rest)), {"x": graph.rows(number)}, "parts")
+    order = (count, *(axis for place in range(count) for axis in (count + 1 + place, place)),
+             *range(2 * count + 1, 2 * count + 1 + len(rest)))
+    turned = graph.append(operator, Transpose(order), {"x": parts}, "turned")
+    whole = [size * block for size, block in zip(sizes, blocks, strict=True)]
+    joined = graph.append(operator, Reshape((batch, *whole, *rest)), {"x": turned}, "joined")
+    axes = tuple(range(1, 1 + count))
+    cut = Slice(tuple(first for first, _ in sides), tuple(size - last for size, (_, last) in
+                                                          zip(whole, sides, strict=True)), axes)
+    graph.make(operator, cut, {"x": joined})
+
+
+def _batched(operator: FileOperator, graph: Builder, role: str) -> tuple[list[int], list[tuple[int, int]]]:
+    """Sizes of blocks along the axes behind the batch, and elements at both ends of each axis."""
+    blocks, sides = graph.integers(operator, 1, "block_shape"), graph.integers(operator, 2, role)
+    if not blocks or min(blocks) < 1 or len(sides) != 2 * len(blocks) or min(sides) < 0:
+        raise PearrayError(f"block_shape and {role} must be integers of at least 1, and two of at least 0 for each, "
+                           f"not {blocks} and {sides}")
+    return blocks, list(zip(sides[::2], sides[1::2], strict=True))
 
 
 def matrices(operator: FileOperator, graph: Builder, number: int) -> list[str]:

@@ -9,14 +9,14 @@ import numpy as np
 from ....golden import litert
 from ....golden.requantise import tflite_multiplier
 from ....hdl.errors import PearrayError
-from ...operators import AvgPool2d, Conv2d, ConvTranspose2d, Lookup, MaxPool2d, Requant
+from ...operators import AvgPool2d, Conv2d, ConvTranspose2d, Lookup, MaxPool2d, Requant, Reshape
 from ...operators.channelwise import every_value
 from ...operators.fields import check_scale
 from ..building import same_padding
 from .builder import BYTES, WORDS, Builder, Stored, handles
 from .file import FileOperator
 
-__all__ = ["bounds_of", "clamped", "kept_weights", "requantisation", "rescale", "with_bias"]
+__all__ = ["bounds_of", "clamped", "kept_weights", "requantisation", "rescale", "scaled", "with_bias"]
 
 #: Types of weights by the bytes of an activation.
 _WEIGHTS = {1: (*BYTES, "INT4"), 2: ("INT8",)}
@@ -39,13 +39,13 @@ def bounds_of(operator: FileOperator, graph: Builder, y: Stored) -> tuple[int, i
 
 
 def clamped(operator: FileOperator, graph: Builder, name: str, y: Stored) -> str:
-    """Limit what has been appended to the bounds of an operator's fused activation, by a table if there is one."""
+    """Limit what has been appended to the bounds of an operator's fused activation, by a table if that is bytes."""
     low, high = bounds_of(operator, graph, y)
     info = np.iinfo(y.dtype)
     if (low, high) == (info.min, info.max):
         return name
     if y.dtype.itemsize > 1:
-        raise PearrayError(f"fused activation must be NONE of a pooling of {y.dtype}: others are tables, of 8 bits")
+        return scaled(operator, graph, name, y, y, 1, (1 << 30, 1), (low, high))
     table = np.clip(every_value(y.dtype), low, high).astype(y.dtype)
     return graph.append(operator, Lookup(table), {"x": name}, "clamped")
 
@@ -91,12 +91,24 @@ def rescale(operator: FileOperator, graph: Builder, x: Stored, y: Stored, ratio:
     number = operator.inputs[0]
     shape = graph.shape(number)
     channels = shape[-1] if shape else 1
-    requant = Requant.tflite(*tflite_multiplier(ratio), int(x.zero_point), 0, y.zero_point, "int32", bounds)
-    ones = np.ones((channels, 1, 1, 1), np.int8 if x.dtype.itemsize == 1 else x.dtype)
-    name = graph.store(f"{graph.file.tensors[operator.outputs[0]].name}:ones", ones)
-    made = Conv2d(groups=channels, requant=requant)
-    graph.make_image(operator, made, {"x": graph.image(number, (prod(shape) // channels, 1, 1, channels)), "w": name},
-                     shape)
+    name = graph.image(number, (prod(shape) // channels, 1, 1, channels))
+    graph.finish_image(operator, scaled(operator, graph, name, x, y, 1, tflite_multiplier(ratio), bounds), shape)
+
+
+def scaled(operator: FileOperator, graph: Builder, name: str, x: Stored, y: Stored, weight: int,
+           factor: tuple[int, int], bounds: tuple[int, int] | None = None) -> str:
+    """Append numbers that are those of another tensor times a weight and a factor, rounded twice and within bounds."""
+    shape = graph.tensor(name).shape
+    if len(shape) != 4:
+        rows = graph.append(operator, Reshape((-1, *(shape[-1:] or (1,)), 1, 1)), {"x": name}, "rows")
+        made = scaled(operator, graph, rows, x, y, weight, factor, bounds)
+        return graph.append(operator, Reshape(shape), {"x": made}, "numbers")
+    info, channels = np.iinfo(y.dtype), shape[1]
+    low, high = bounds or (int(info.min), int(info.max))
+    requant = Requant.tflite(*factor, int(x.zero_point), 0, y.zero_point, "int32", (low, high))
+    weights = np.full((channels, 1, 1, 1), weight, np.int8 if x.dtype.itemsize == 1 else x.dtype)
+    stored = graph.store(graph.inner(name, "weights"), weights)
+    return graph.append(operator, Conv2d(groups=channels, requant=requant), {"x": name, "w": stored}, "scaled")
 
 
 def kept_weights(graph: Builder, number: int, x: Stored, use: str, value: np.ndarray) -> str:

@@ -8,13 +8,14 @@ from .host import host_edges
 from .masks import masks_are_biases
 from .ranks import operands_are_images
 from .reshapes import reshapes_are_views
+from .spreads import operands_have_few_axes
 from .types import quantised_types
 
 __all__ = ["PASSES", "run_passes"]
 
 #: In the order in which they run.
 PASSES: tuple[Callable[[Graph], Graph], ...] = (quantised_types, masks_are_biases, host_edges, operands_are_images,
-                                                       reshapes_are_views)
+                                                operands_have_few_axes, reshapes_are_views)
 
 
 def run_passes(graph: Graph) -> Graph:
