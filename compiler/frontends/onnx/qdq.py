@@ -316,7 +316,8 @@ class FloatNodes:
         condition = node.inputs[:1] if node.op_type == "Where" else []
         made = node.standing_for(node.op_type, [*condition, *names, *others], outputs, node.attributes)
         found, shape = first.quantisation, graph.tensor(first.name).shape
-        if all(name in graph.constants for name in names) and (node.op_type in VIEWS or not found.scale.ndim):
+        if all(name in graph.constants for name in filter(None, made.inputs)) and (
+                node.op_type in VIEWS or not found.scale.ndim):
             graph.constants.update(folded(made, graph))
         elif found.scale.ndim:
             raise PearrayError(f"scale of {node.inputs[0]!r} must be one value in front of {node.op_type}, not "
