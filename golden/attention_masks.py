@@ -14,6 +14,9 @@ MASK_BIAS, HIDDEN = -(1 << 30), -(1 << 29)
 #: the keys of a row above which that is counted from the greatest, so that scores keep their precision until they end.
 _FOR_GOOD, _MOST = -2.0 ** 100, 2.0 ** 15
 
+#: How far below the greatest of a row a score is nothing, though there are as many of them as there may be keys.
+_NOTHING = 24.0
+
 
 def mask_bias(mask: npt.ArrayLike, unit: float, bounds: tuple[Array, Array] | None = None) -> Array:
     """Turn a mask into what is added to sums of products of queries and keys.
@@ -40,7 +43,8 @@ def mask_bias(mask: npt.ArrayLike, unit: float, bounds: tuple[Array, Array] | No
     Raises
     ------
     ValueError
-        If `mask` is neither bool, float nor int32, has a NaN, or integers beyond +-2**30.
+        If `mask` is neither bool, float nor int32, has a NaN, or integers beyond +-2**30, or adds to keys that a row
+        does see what is beyond the range because a sum of 1 is so small a score.
     """
     values = np.asarray(mask)
     if values.dtype == np.int32:
@@ -54,7 +58,9 @@ def mask_bias(mask: npt.ArrayLike, unit: float, bounds: tuple[Array, Array] | No
         raise ValueError(f"mask must be bool, int32, or float without NaN, not {values.dtype}")
     added = values.astype(np.float64)
     with np.errstate(over="ignore"):
-        return np.rint(np.clip(_relative(added, unit, bounds) / unit, MASK_BIAS, -MASK_BIAS)).astype(np.int32)
+        counted = _relative(added, unit, bounds)
+        _check_reach(counted, unit)
+        return np.rint(np.clip(counted / unit, MASK_BIAS, -MASK_BIAS)).astype(np.int32)
 
 
 def mask_of_heads(mask: npt.ArrayLike, heads: int) -> Array:
@@ -96,3 +102,21 @@ def _relative(added: Array, unit: float, bounds: tuple[Array, Array] | None) -> 
     with np.errstate(over="ignore", invalid="ignore"):
         counted = np.where(shown, added - greatest, -np.inf)
     return np.where(great, counted, added)
+
+
+def _check_reach(counted: Array, unit: float) -> None:
+    """Check that no key would be hidden that counts beside the greatest of its row, but for half of what hides one.
+
+    Sums of products have the other quarter of the range.
+    """
+    least = 0.75 * HIDDEN * unit
+    # No row's greatest is less than half of what hides a key.
+    if not counted.ndim or least < HIDDEN / 2 * unit - _NOTHING:
+        return
+    kept = np.where(np.isfinite(counted) & (counted > _FOR_GOOD), counted, -np.inf)
+    greatest = kept.max(axis=-1, keepdims=True, initial=-np.inf)
+    lost = (kept < least) & (kept > greatest - _NOTHING)
+    if lost.any():
+        raise ValueError(f"mask must not add less than {least:.3g} to keys that count, not {kept[lost].min():.3g}: a "
+                         f"sum of products of 1 is a score of {unit:.3g}, and 2**30 of them are all that there is room "
+                         "for; with a greater q_scale or k_scale it fits")

@@ -36,6 +36,12 @@ def system_of(on: str | PathLike[str] | System | Config) -> System:
     return on if isinstance(on, System) else load_config(on)
 
 
+def _arrays(what: Runnable, tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Tensors as arrays. Which of a model's are masks is known once it is read, for which shapes are needed."""
+    is_open = isinstance(what, Model) and isinstance(tensors, Mapping)
+    return arrays(tensors, tensors.keys() if is_open else getattr(what, "masks", ()))
+
+
 def _graph(what: Runnable, tensors: Mapping[str, np.ndarray],
            constants: Collection[str] | None = None) -> tuple[Graph, dict[str, np.ndarray]]:
     """Graph of anything runnable, and the inputs of its run."""
@@ -50,7 +56,8 @@ def _graph(what: Runnable, tensors: Mapping[str, np.ndarray],
         return graph, {name: tensors[name] for name in graph.inputs}
     if isinstance(what, Model):
         graph = what.graph_for(tensors)
-        return graph, {name: value for name, value in tensors.items() if name not in graph.constants}
+        return graph, arrays({name: value for name, value in tensors.items() if name not in graph.constants},
+                             graph.masks)
     if isinstance(what, Graph):
         if not what.outputs:
             raise PearrayError("the graph must have an output; name those that runs return by Graph.output")
@@ -62,7 +69,7 @@ def _graph(what: Runnable, tensors: Mapping[str, np.ndarray],
 def _handle(what: Runnable, tensors: Mapping[str, Any], system: System, constants: Collection[str] | None,
             settings: Mapping[str, Any], keep: str) -> tuple[Handle | Parts, dict[str, np.ndarray]]:
     """Handle of anything runnable, and the inputs of its run; compiled if a part of it might be left to the host."""
-    given = arrays(tensors, getattr(what, "masks", ()))
+    given = _arrays(what, tensors)
     graph, inputs = _graph(what, given, constants)
     if isinstance(what, Model) and what.fallback is not None:
         return mapped(what, lambda model: model.graph_for(given), system, inputs, settings, keep), inputs
@@ -131,7 +138,7 @@ def golden_run(op_or_model: Runnable, tensors: Mapping[str, Any], keep: str | Co
     PearrayError
         If an input is wrong.
     """
-    graph, inputs = _graph(op_or_model, arrays(tensors, getattr(op_or_model, "masks", ())))
+    graph, inputs = _graph(op_or_model, _arrays(op_or_model, tensors))
     if on is not None:
         system = system_of(on)
         # How long is searched for the best program changes none of its results.

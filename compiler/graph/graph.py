@@ -269,8 +269,9 @@ class Graph:
 
     @property
     def masks(self) -> set[str]:
-        """Tensors that may be of bool, or have values of minus infinity."""
-        return {node.inputs[role] for node in self.nodes for role in node.operator.masks if role in node.inputs}
+        """Tensors that may be of bool, or have values of minus infinity: masks, and inputs of bool."""
+        made = {node.inputs[role] for node in self.nodes for role in node.operator.masks if role in node.inputs}
+        return made | {name for name in self.inputs if self.tensors[name].dtype == bool}
 
     @property
     def positions(self) -> dict[str, int]:

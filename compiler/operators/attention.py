@@ -111,9 +111,18 @@ class Attention(Scores):
         return elements ** -0.5 if self.scale is None else self.scale
 
     def bias(self, mask: np.ndarray, heads: int, queries: int, keys: int, elements: int) -> np.ndarray:
-        """What a mask adds to sums of products of such queries and keys of some elements, int32."""
-        return fused_attention.mask_bias(fused_attention.mask_of_heads(mask, heads), self.unit(elements),
-                                         self.bounds(heads, queries, keys))
+        """What a mask adds to sums of products of such queries and keys of some elements, int32.
+
+        Raises
+        ------
+        PearrayError
+            If it has no such number; see :func:`.golden.attention_masks.mask_bias`.
+        """
+        try:
+            return fused_attention.mask_bias(fused_attention.mask_of_heads(mask, heads), self.unit(elements),
+                                             self.bounds(heads, queries, keys))
+        except ValueError as error:
+            raise PearrayError(str(error)) from error
 
     def unit(self, elements: int) -> float:
         """Score that a sum of products of 1 stands for, of keys of some elements."""

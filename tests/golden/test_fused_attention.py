@@ -356,6 +356,8 @@ def test_great_shifts_are_of_31_bits():
     ({"k": np.zeros((1, 65537, 3), np.int8), "v": np.zeros((1, 65537, 1), np.int8)}, "M at most 65536, not"),
     ({"mask": np.zeros((2, 4), int)}, "mask must be bool, int32, or float without NaN"),
     ({"mask": np.full((2, 4), np.nan)}, "mask must be bool, int32, or float without NaN"),
+    ({"mask": np.array([[0, -3, -1e4, -np.inf]]), "q_scale": 1e-9},
+     "mask must not add less than -0.232 to keys that count, not -3: a sum of products of 1 is a score of 5.77e-10"),
     ({"scale": 0.0}, "scale must be finite and positive, not 0.0"),
     ({"window": 0}, "window must be at least 1, not 0"),
     ({"lengths": 5}, "lengths must be one number of 0..4"),
@@ -368,3 +370,13 @@ def test_refuses_what_does_not_fit(change, message):
                 "v": np.zeros((1, 4, 1), np.int8)} | ONE | change
     with pytest.raises(ValueError, match=message):
         golden.fused_attention(**operands)
+
+
+@pytest.mark.parametrize("mask", [[0, -1e4, -30, -np.inf], [-1e4, -1e4, -2e4, -np.inf], [5, -40, 5, 5]])
+def test_small_scores_with_masks_that_hide(mask):
+    """Where a sum of 1 is next to nothing, what is far below the greatest of a row is hidden, and the rest counts."""
+    keys, values = np.zeros((1, 4, 3), np.int8), np.array([[[10], [20], [30], [40]]], np.int8)
+    made = golden.fused_attention(np.zeros((1, 1, 3), np.int8), keys, values, mask=np.array([mask], float),
+                                  **ONE | {"q_scale": 1e-9})
+    shown = np.array(mask) - max(mask)
+    assert made == np.rint(values[0, shown > -20, 0].mean())

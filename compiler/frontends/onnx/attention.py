@@ -35,7 +35,7 @@ def is_attention(node: OnnxNode) -> bool:
 def met_by_scores(node: OnnxNode) -> list[str]:
     """Names of what scores of a node of attention may meet: masks and what they follow from."""
     if (node.domain, node.op_type) == SPELLED:
-        return [step.input(index) for _, step, index in node.attributes["steps"]]
+        return [step.input(_place(step, index)) for _, step, index in node.attributes["steps"]]
     return [name for name in node.inputs[3:] if name]
 
 
@@ -81,7 +81,7 @@ def _spelled_out(node: OnnxNode, known: Known) -> Asked:
             continue
         found = _number(step, index, known)
         if found is None:
-            raise PearrayError(f"{step.inputs[index]!r}, which meets the scores, must be a constant")
+            raise PearrayError(f"{step.input(_place(step, index))!r}, which meets the scores, must be a constant")
         rank = max(rank, found.ndim)
         if found.size != 1 or not np.isfinite(found).all() or found.item() <= 0:
             raise PearrayError(f"factor of scores must be one number above 0, not {found.tolist()}")
@@ -106,12 +106,17 @@ def _scaled(terms: Sequence[Term], factors: Sequence[np.float64]) -> list[Term]:
             for term, factor in zip(terms, factors, strict=True)]
 
 
+def _place(node: OnnxNode, index: int) -> int:
+    """Place of an operand among the inputs of a step, where each may have a scale and a zero point."""
+    return 3 * index if node.domain == MICROSOFT else index
+
+
 def _term(node: OnnxNode, index: int, known: Known) -> Term:
     """Operand that is added to scores: a constant, or what a run gives."""
     value = _number(node, index, known)
     if value is not None:
         return Term("", value)
-    return known.term("mask", node.inputs[index])
+    return known.term("mask", node.input(_place(node, index)))
 
 
 def _operand(node: OnnxNode, index: int) -> str | Stored:
@@ -124,6 +129,8 @@ def _operand(node: OnnxNode, index: int) -> str | Stored:
 
 def _number(node: OnnxNode, index: int, known: Known) -> np.ndarray | None:
     """Constant operand of a step between the products, as real numbers; None if a run gives it."""
+    if node.domain == MICROSOFT and node.input(3 * index) in known.graph.given:
+        return None
     if node.domain == MICROSOFT:
         stored = known.graph.constant(node, 3 * index, "operand")
         scale, zero = known.graph.quantisation(node, 3 * index + 1, "operand", stored.dtype, stored.dtype)[:2]

@@ -1,6 +1,7 @@
 """Masks of attention in ONNX networks: sums of constants and of what a run gives."""
 
 from collections.abc import Callable
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from ...operators import Given, Reshape
 from .builder import Builder, OnnxNode
 from .floats import Floats
 
-__all__ = ["Known", "Term", "hidden_behind", "of_heads", "padding", "seen_up_to", "stored_mask"]
+__all__ = ["Known", "Term", "hidden_behind", "lengthened", "near", "of_heads", "padding", "seen_up_to", "stored_mask"]
 
 
 class Known(NamedTuple):
@@ -50,9 +51,9 @@ class Known(NamedTuple):
         found: Any = self.graph.tensor(self.graph.given[name]) if value is None else value
         return tuple(found.shape), np.dtype(found.dtype)
 
-    def keys(self, node: OnnxNode) -> int:
-        """Keys of a node whose second input they are."""
-        return self.graph.tensor(self.floats.operand("k", node.inputs[1])[0]).shape[-2]
+    def rows(self, node: OnnxNode, place: int) -> int:
+        """Queries, or keys, which the first two inputs of a node are."""
+        return self.graph.tensor(self.floats.operand("qk"[place], node.inputs[place])[0]).shape[-2]
 
 
 class Term(NamedTuple):
@@ -79,8 +80,29 @@ def seen_up_to(last: np.ndarray, keys: int) -> np.ndarray:
     return hidden_behind(last + 1, keys)
 
 
+def lengthened(mask: np.ndarray, keys: int) -> np.ndarray:
+    """Mask that hides the keys behind those that it has."""
+    missing = [(0, 0)] * (mask.ndim - 1) + [(0, keys - mask.shape[-1])]
+    return np.pad(mask, missing, constant_values=False if mask.dtype == bool else -np.inf)
+
+
+def near(ends: np.ndarray, queries: int, keys: int, left: int, right: int) -> np.ndarray:
+    """Mask (N, 1, queries, keys) of keys no further from a query than this to either side, -1 for as far as you like.
+
+    The last query of each batch stands at the last of as many keys.
+    """
+    own = np.arange(queries)[:, None] - queries + ends.astype(np.int64).reshape(-1, 1, 1, 1)
+    far = np.arange(keys) - own
+    return ((left == -1) | (far >= -left)) & ((right == -1) | (far <= right))
+
+
 def _sum(terms: list[np.ndarray]) -> np.ndarray:
     """Sum of masks; those of bool hide."""
+    try:
+        np.broadcast_shapes(*(each.shape for each in terms))
+    except ValueError:
+        shapes = " and ".join(str(each.shape) for each in terms)
+        raise PearrayError(f"masks must broadcast to one another, not be of shapes {shapes}") from None
     shown = [each for each in terms if each.dtype == bool]
     added = [each for each in terms if each.dtype != bool]
     hide = np.logical_and.reduce(np.broadcast_arrays(*shown)) if shown else None
@@ -132,14 +154,20 @@ def of_heads(node: OnnxNode, graph: Builder, name: str, scores: tuple[int, ...])
     if len(shape) < 3:
         return name
     own = (*(1,) * (len(scores) - len(shape)), *shape[:-2])
+
+    def repeated(**given: np.ndarray) -> np.ndarray:
+        (mask,) = given.values()
+        return np.ascontiguousarray(np.broadcast_to(mask, (*scores[:-2], *shape[-2:])).reshape(-1, *shape[-2:]))
+
     value = graph.constants.get(name)
     if value is not None:
-        full = value.reshape(shape[-2:]) if max(own) == 1 else np.broadcast_to(
-            value, (*scores[:-2], *shape[-2:])).reshape(-1, *shape[-2:])
+        full = value.reshape(shape[-2:]) if max(own) == 1 else repeated(mask=value)
         return graph.store(f"{name}:heads", np.ascontiguousarray(full))
-    if any(size < whole and max(own[axis:]) > 1 for axis, (size, whole) in enumerate(zip(own, scores, strict=False))):
-        raise PearrayError(f"mask {name!r} that a run gives must be alike for all heads of a batch, for all batches of "
-                           f"one, or one for each, not of shape {shape} for scores {scores}")
     made = graph.inner(name, "heads")
+    if any(size < whole and max(own[axis:]) > 1 for axis, (size, whole) in enumerate(zip(own, scores, strict=False))):
+        # Masks of heads that don't follow one another, or of heads that are alike in all batches.
+        sizes = (prod(scores[:-2]), *shape[-2:])
+        graph.add(node, Given(repeated, (name,), sizes, graph.tensor(name).dtype, of_masks=True), {name: name}, made)
+        return made
     graph.add(node, Reshape((-1, *shape[-2:])), {"x": name}, made)
     return made

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ....hdl.errors import PearrayError
-from .attention_masks import Known, Term, hidden_behind, padding, seen_up_to, stored_mask
+from .attention_masks import Known, Term, hidden_behind, lengthened, near, padding, seen_up_to, stored_mask
 from .builder import MICROSOFT, OnnxNode
 from .floats import check_first_output
 
@@ -61,13 +61,40 @@ class _Operator:
 
 _MASKS = ("attn_mask", "attention_bias", "key_padding_mask", "nonpad_kv_seqlen")
 
+#: Place of the numbers of keys among the inputs of the standard's operator.
+_LENGTHS = 6
+
+#: Operator set from which on the standard's mask may have fewer keys than there are.
+_MAY_BE_SHORT = 24
+
 #: Inputs that are no tensor of scores, and that a form reads.
 _READ = ("seqlens_k", "total_sequence_length", "cos_cache", "sin_cache")
 
 
 def _standard(taken: dict[str, Any], node: OnnxNode, known: Known) -> dict[str, Any]:
-    return {"heads": (taken["q_num_heads"], taken["kv_num_heads"]), "causal": bool(taken["is_causal"]), "ranks": (3, 4),
-            "last_sees_all": False}
+    # Where batches have lengths of their own, so has the diagonal, which is part of the mask then.
+    return {"heads": (taken["q_num_heads"], taken["kv_num_heads"]), "ranks": (3, 4), "last_sees_all": False,
+            "causal": bool(taken["is_causal"]) and not node.input(_LENGTHS)}
+
+
+def _near(node: OnnxNode, taken: Mapping[str, Any], known: Known) -> list[Term]:
+    """Mask of the standard's operator: keys that causality and windows show each query.
+
+    Queries are the last of the keys that a batch has, or begin with the first key if that is not told.
+    """
+    left, right = taken["left_window_size"], taken["right_window_size"]
+    for name, size in (("left_window_size", left), ("right_window_size", right)):
+        if size < -1:
+            raise PearrayError(f"{name} must be at least -1, not {size}")
+    lengths = node.input(_LENGTHS)
+    if taken["is_causal"] and lengths and right != 0:
+        right = 0
+    if left == right == -1:
+        return []
+    queries, keys = (known.rows(node, place) for place in (0, 1))
+    if not lengths:
+        return [Term("", near(np.array([queries]), queries, keys, left, right)[0, 0])]
+    return [known.term("nonpad_kv_seqlen", lengths, partial(near, queries=queries, keys=keys, left=left, right=right))]
 
 
 def _multi_head(taken: dict[str, Any], node: OnnxNode, known: Known) -> dict[str, Any]:
@@ -106,9 +133,9 @@ def _table(node: OnnxNode, place: int, known: Known) -> np.ndarray:
 
 _OPERATORS: dict[tuple[str, str], _Operator] = {
     ("", "Attention"): _Operator(
-        {3: "attn_mask", 4: "past_key", 5: "past_value", 6: "nonpad_kv_seqlen"},
-        {"is_causal": 0, "q_num_heads": 0, "kv_num_heads": 0, "qk_matmul_output_mode": 0, "scale": 0.0, "softcap": 0.0,
-         "softmax_precision": 0}, _standard,
+        {3: "attn_mask", 4: "past_key", 5: "past_value", _LENGTHS: "nonpad_kv_seqlen"},
+        {"is_causal": 0, "q_num_heads": 0, "kv_num_heads": 0, "left_window_size": -1, "qk_matmul_output_mode": 0,
+         "right_window_size": -1, "scale": 0.0, "softcap": 0.0, "softmax_precision": 0}, _standard,
         # No limits of scores, and the types of Softmax that there are.
         {"softcap": (0,), "is_causal": (0, 1), "qk_matmul_output_mode": (0, 1, 2, 3),
          "softmax_precision": (0, 1, 10, 11, 16)}),
@@ -149,6 +176,8 @@ def asked(node: OnnxNode, known: Known) -> Asked:
     if "scale" in node.attributes and not taken["scale"] > 0:
         raise PearrayError(f"scale must be above 0, not {taken['scale']}")
     form = operator.form(taken, node, known)
+    if not node.domain:
+        terms += _near(node, taken, known)
     mask = stored_mask(known.graph, node, terms) if terms else None
     return Asked(list(node.inputs[:3]), form, taken["scale"] or None, mask)
 
@@ -162,7 +191,7 @@ def _terms(node: OnnxNode, operator: _Operator, known: Known) -> list[Term]:
             continue
         if what == "seqlens_k":
             if name in known.graph.given:
-                terms.append(known.term(what, name, partial(seen_up_to, keys=known.keys(node))))
+                terms.append(known.term(what, name, partial(seen_up_to, keys=known.rows(node, 1))))
             continue
         if what not in _MASKS:
             raise PearrayError(f"input {what} = {name!r} is not supported; q, k, v and {', '.join(_MASKS)} are")
@@ -175,9 +204,12 @@ def _change(node: OnnxNode, what: str, name: str, known: Known) -> Callable[[np.
     if what not in ("key_padding_mask", "nonpad_kv_seqlen"):
         if node.domain == MICROSOFT and known.value(name) is not None and len(known.typed(name)[0]) != 4:
             raise PearrayError(f"{what} must have 4 dimensions, not shape {known.typed(name)[0]}")
-        return None
+        known.term(what, name)
+        shape, keys = known.typed(name)[0], known.rows(node, 1)
+        is_short = shape[-1:] < (keys,) and known.graph.opsets.get("", 0) >= _MAY_BE_SHORT
+        return partial(lengthened, keys=keys) if is_short and not node.domain else None
     known.term(what, name)
-    keys, batches = known.keys(node), known.graph.tensor(known.floats.operand("k", node.inputs[1])[0]).shape[0]
+    keys, batches = known.rows(node, 1), known.graph.tensor(known.floats.operand("k", node.inputs[1])[0]).shape[0]
     (shape, dtype), is_padding = known.typed(name), what == "key_padding_mask"
     allowed = [(batches,), (batches, keys)][:1 + is_padding]
     if shape not in allowed or dtype != (np.int32 if is_padding else np.int64):

@@ -4,6 +4,8 @@ What a quantiser puts between them, QuantizeLinear and DequantizeLinear, is left
 chip, where they keep more precision than in 8 bits.
 """
 
+import numpy as np
+
 from .builder import MICROSOFT, OnnxNode
 from .network import Network
 
@@ -50,6 +52,27 @@ def fuse_attention(network: Network) -> list[OnnxNode]:
     return network.replaced((fused, fused.attributes["av"], passed) for fused, passed in filter(None, found))
 
 
+def _shown(network: Network, name: str, passed: list[OnnxNode]) -> str:
+    """Name of probabilities behind what makes zeros of those that are no numbers, noted as passed; or their own.
+
+    So exporters write rows whose keys are all hidden, which give zeros here by themselves.
+    """
+    own, given = list(passed), name
+    while len(network.readers.get(name, ())) == 1 and network.passes(node := network.readers[name][0]):
+        own.append(node)
+        name = node.outputs[0]
+    readers = network.readers.get(name, ()) if name not in network.outputs else ()
+    checks = [node for node in readers if not node.domain and node.op_type == "IsNaN"]
+    choices = [node for node in readers if not node.domain and node.op_type == "Where"]
+    if len(readers) != 2 or len(checks) != 1 or len(choices) != 1 or not network.is_inner(checks[0].outputs[0]):
+        return given
+    zeros = network.constants.get(network.origin(choices[0].input(1)))
+    if choices[0].inputs[::2] != [checks[0].outputs[0], name] or zeros is None or zeros.size != 1 or np.any(zeros):
+        return given
+    passed[:] = [*own, *checks, *choices]
+    return choices[0].outputs[0]
+
+
 def _attention(network: Network, softmax: OnnxNode) -> tuple[OnnxNode, list[OnnxNode]] | None:
     """Node for the attention around a Softmax, and the nodes that it makes superfluous; None if there is none."""
     passed, steps = [softmax], []
@@ -62,7 +85,7 @@ def _attention(network: Network, softmax: OnnxNode) -> tuple[OnnxNode, list[Onnx
         steps.append((_kind(node), node, fixed[0]))
         node = network.maker(operands[1 - fixed[0]], passed)
     before = passed[:0:-1]
-    behind = network.reader(softmax.outputs[0], passed)
+    behind = network.reader(_shown(network, softmax.outputs[0], passed), passed)
     if _kind(node) != "product" or node is None or behind is None or _kind(behind[0]) != "product":
         return None
     av, name = behind

@@ -45,8 +45,9 @@ def host_masks(network: Network, builder: Builder, model: Any, constants: Mappin
     for node in reversed(network.nodes):
         if wanted & {*node.outputs}:
             kept.append(node)
-            given = {*met_by_scores(node)} & builder.given.keys() if is_attention(node) else set()
-            wanted |= {name for place, name in enumerate(node.inputs) if place < 3 or name not in given}
+            met = {*met_by_scores(node)} if is_attention(node) else set()
+            given = met & builder.given.keys()
+            wanted |= {name for place, name in enumerate(node.inputs) if place < 3 or name not in given} | met - given
     return kept[::-1]
 
 
@@ -57,7 +58,7 @@ def _compute(network: Network, builder: Builder, model: Any, constants: Mapping[
     tensors = {each: builder.tensor(each) for each in inputs}
     made = function(**{each: np.zeros(tensor.shape, tensor.dtype) for each, tensor in tensors.items()})
     builder.given[name] = builder.inner(name, "given")
-    builder.add(network.makers[name], Given(function, tuple(inputs), made.shape, made.dtype),
+    builder.add(network.makers[name], Given(function, tuple(inputs), made.shape, made.dtype, of_masks=True),
                 {each: each for each in inputs}, builder.given[name])
 
 

@@ -150,8 +150,9 @@ def _import(model: Any, initialisers: Mapping[str, np.ndarray], binding: Binding
     if hosting is not None:
         nodes = hosting.parted(nodes, given, outputs)
     nodes = sums_apart(Network(nodes, constants, outputs), builder)
-    for fuse in () if hosting is not None and hosting.is_exact else (fuse_attention, fuse_norms):
-        nodes = fuse(Network(nodes, constants, outputs))
+    if hosting is None or not hosting.is_exact:
+        nodes = fuse_attention(Network(nodes, constants, outputs))
+        nodes = fuse_norms(Network(nodes, constants, outputs), builder.inner)
     nodes = host_masks(Network(nodes, constants, outputs), builder, model, given)
     floats = FloatNodes(builder, [name for name, tensor in inputs.items() if tensor.dtype == np.float32], outputs,
                         Network(_with_dead(model, nodes), constants, outputs).readers)

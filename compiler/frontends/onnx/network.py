@@ -18,6 +18,9 @@ _OF_MASKS = {
     "Neg", "Not", "Or", "QuantizeLinear", "Range", "ReduceMax", "ReduceSum", "Reshape", "Shape", "Slice", "Squeeze",
     "Sub", "Tile", "Transpose", "Trilu", "Unsqueeze", "Where", "Xor"}
 
+#: ONNX's number of float32.
+_FLOAT = 1
+
 #: Input that is the scale of a node's stored output, by operator; the zero point follows.
 _STORES = {"QuantizeLinear": 1, "QLinearMatMul": 6, "QLinearMul": 6, "QLinearAdd": 6, "QLinearSoftmax": 3}
 
@@ -63,41 +66,52 @@ class Network:
                 wanted |= {*node.inputs[:1 if is_between(node) else None]} - {*self.constants, ""}
         return nodes[::-1], sorted(each for each in wanted if each not in self.makers)
 
+    def passes(self, node: OnnxNode) -> bool:
+        """Whether a node gives what it takes, but for quantising: nothing that floats between two others need."""
+        if is_between(node):
+            return True
+        # Outputs that nobody reads have lost their names.
+        if node.domain or len(node.outputs) > 1:
+            return False
+        training = self.constants.get(node.input(2), np.ones(())) if node.input(2) else np.zeros(())
+        return (node.op_type == "Identity" or (node.op_type == "Dropout" and not np.any(training))
+                or (node.op_type == "Cast" and node.attributes.get("to") == _FLOAT))
+
     def is_inner(self, name: str) -> bool:
         """Whether one node alone reads a tensor."""
         return len(self.readers.get(name, ())) == 1 and name not in self.outputs
 
     def maker(self, name: str, passed: list[OnnxNode]) -> OnnxNode | None:
-        """Who makes a tensor that one node alone reads, behind what only quantises, which is noted as passed."""
+        """Who makes a tensor that one node alone reads, behind what :meth:`passes`, which is noted as passed."""
         while self.is_inner(name) and (node := self.makers.get(name)) is not None:
             passed.append(node)
-            if not is_between(node):
+            if not self.passes(node):
                 return node
             name = node.input(0)
         return None
 
     def reader(self, name: str, passed: list[OnnxNode]) -> tuple[OnnxNode, str] | None:
-        """Who alone reads a tensor, behind what only quantises, and under which name."""
+        """Who alone reads a tensor, behind what :meth:`passes`, and under which name."""
         while self.is_inner(name):
             (node,) = self.readers[name]
-            if not is_between(node):
+            if not self.passes(node):
                 return node, name
             passed.append(node)
             name = node.outputs[0]
         return None
 
     def origin(self, name: str) -> str:
-        """Name of a tensor before what only quantises it."""
-        while (node := self.makers.get(name)) is not None and is_between(node):
+        """Name of a tensor before what :meth:`passes`."""
+        while (node := self.makers.get(name)) is not None and self.passes(node):
             name = node.input(0)
         return name
 
     def way(self, name: str) -> list[OnnxNode]:
-        """What only quantises a tensor on its way from its origin, with who makes that."""
+        """What :meth:`passes` a tensor on its way from its origin, with who makes that."""
         nodes = []
         while (node := self.makers.get(name)) is not None:
             nodes.append(node)
-            if not is_between(node):
+            if not self.passes(node):
                 break
             name = node.input(0)
         return nodes

@@ -4,7 +4,7 @@ What a quantiser puts inside, QuantizeLinear and DequantizeLinear, is left out: 
 they keep more precision than in 8 bits.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from ....hdl.errors import PearrayError
 from .builder import MICROSOFT, Builder, OnnxNode, attempt, one
 from .network import Network
+from .written_out import restored, written_out
 
 __all__ = ["SPELLED_NORMS", "SUMS", "SUM_NORMS", "fuse_norms", "sums_apart"]
 
@@ -59,12 +60,16 @@ class _Rows(NamedTuple):
     axes: tuple[int, ...]
 
 
-def fuse_norms(network: Network) -> list[OnnxNode]:
+def fuse_norms(network: Network, inner: Callable[[str, str], str]) -> list[OnnxNode]:
     """All nodes of a network, with one in the place of each normalisation that is spelled out.
 
-    That is ReduceMean, Pow, Sqrt, Div and so on.
+    That is ReduceMean, Pow, Sqrt, Div and so on; QLinearAdd and QLinearMul are Add and Mul here. `inner` gives names.
     """
-    return network.replaced(_norms(network))
+    if not any(_is(node, "Sqrt") for node in network.nodes):
+        return list(network.nodes)
+    nodes, kernels = written_out(network.nodes, inner)
+    spelled = Network(nodes, network.constants, network.outputs)
+    return restored(spelled.replaced(_norms(spelled)), kernels)
 
 
 def _norms(network: Network) -> Iterator[tuple[OnnxNode, OnnxNode, list[OnnxNode]]]:

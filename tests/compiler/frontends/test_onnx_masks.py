@@ -3,13 +3,17 @@
 import re
 
 import numpy as np
+import onnx
+import onnx.reference
 import pytest
 from attention_draws import attention_array
 from onnx_models import MICROSOFT, load, make_model, reference, stage
+from random_workloads import interpret
 
 import pearray as pe
 from pearray.compiler.compile import compile_graph
 from pearray.compiler.kinds import interpreter
+from pearray.configuration import System
 
 #: Batches, heads, queries, keys, elements of each.
 N, H, P, M, E = 2, 3, 10, 14, 8
@@ -75,9 +79,13 @@ def test_masks_as_exporters_write_them(rng, tmp_path, number):
 
 @pytest.mark.parametrize(("shape", "kind"), [
     ((P, M), np.bool_), ((P, M), np.float32), ((N, 1, 1, M), np.bool_), ((N, 1, P, M), np.float32),
-    ((N, H, 1, M), np.float32), ((1, 1, 1, M), np.float32), ((1, M), np.bool_)])
+    ((N, H, 1, M), np.float32), ((1, 1, 1, M), np.float32), ((1, M), np.bool_), ((1, H, P, M), np.float32),
+    ((H, 1, M), np.bool_)])
 def test_masks_of_the_standard(rng, tmp_path, shape, kind):
-    """A mask of each form that broadcasts to the scores; none is copied for heads or queries that share it."""
+    """A mask of each form that broadcasts to the scores; for queries or heads that follow one another none is copied.
+
+    Heads that are alike in all batches have copies, which the host makes.
+    """
     def mask():
         shown = rng.random(shape) < 0.7
         shown[..., 0] = True
@@ -122,8 +130,6 @@ def test_lengths_of_grouped_queries(rng, tmp_path):
 
 
 @pytest.mark.parametrize(("shape", "attributes", "message"), [
-    ((1, H, P, M), {}, "mask 'mask' that a run gives must be alike for all heads of a batch, for all batches of one, "
-     f"or one for each, not of shape (1, {H}, {P}, {M}) for scores ({N}, {H}, {P}, {M})"),
     ((P, 1), {}, f"mask must have a number for each of {M} keys where a run gives it, not shape ({P}, 1)"),
     ((1, M), {"is_causal": 1}, "mask must be of bool, or have a row for each query and head that sees other keys"),
 ])
@@ -134,6 +140,77 @@ def test_masks_that_a_host_would_have_to_copy(rng, tmp_path, shape, attributes, 
                       {"q_num_heads": H, "kv_num_heads": H, **attributes}, given)
     with pytest.raises(pe.PearrayError, match=re.escape(message)):
         compile_graph(load(model, tmp_path).graph(), attention_array("8x8"))
+
+
+def test_masks_that_do_not_fit_one_another(rng, tmp_path):
+    """A mistake in one of two masks is told by their shapes, in one line."""
+    given = {**_drawn(rng), "lengths": np.full(N, M, np.int64), "mask": np.zeros((P, M + 1), np.float32)}
+    model = _operator("Attention", ["q_d", "k_d", "v_d", "mask", "", "", "lengths"],
+                      {"q_num_heads": H, "kv_num_heads": H}, given, opset=24)
+    with pytest.raises(pe.PearrayError, match=re.escape(f"masks must broadcast to one another, not be of shapes ({P}, "
+                                                        f"{M + 1}) and ({N}, 1, 1, {M})")):
+        load(model, tmp_path).graph()
+
+
+@pytest.mark.parametrize("is_given", [False, True])
+@pytest.mark.parametrize(("attributes", "lengths", "keys", "opset"), [
+    ({"is_causal": 1}, (M, M - 3), None, 24), ({"is_causal": 1}, (3, 0), None, 24), ({}, (M, 5), M - 2, 24),
+    ({}, None, 1, 24), ({}, None, M - 5, 24), ({"left_window_size": 2}, None, None, 25),
+    ({"right_window_size": 0, "left_window_size": -1}, None, None, 25),
+    ({"left_window_size": 3, "right_window_size": 1}, (M, 9), None, 25),
+    ({"left_window_size": 1, "is_causal": 1, "right_window_size": 4}, (M, 4), M - 3, 25),
+    ({"left_window_size": 0, "is_causal": 1}, None, None, 25),
+])
+def test_diagonals_windows_and_short_masks(rng, tmp_path, is_given, attributes, lengths, keys, opset):
+    """Queries are the last of the keys that a batch has, and keys behind a short mask are hidden: as onnx says it.
+
+    If it failed, batches that are padded would see other keys than the standard shows them.
+    """
+    inputs, constants, names = _drawn(rng), dict(CONSTANTS), ["q_d", "k_d", "v_d", "", "", "", ""]
+    told = {}
+    if keys is not None:
+        told["mask"], names[3] = np.where(rng.random((N, 1, P, keys)) < 0.3, -np.inf, 0).astype(np.float32), "mask"
+    if lengths is not None:
+        told["lengths"], names[6] = np.array(lengths, np.int64), "lengths"
+    inputs, constants = (inputs | told, constants) if is_given else (inputs, constants | told)
+    nodes = [*stage("q"), *stage("k"), *stage("v"), ("Attention", names[:3 if not told else None], ["y"],
+                                                     {"q_num_heads": H, "kv_num_heads": H, **attributes}), *stage("y")]
+    model = make_model(nodes, inputs, ["y_d"], constants, opset=opset)
+    graph = load(model, tmp_path).graph()
+    (wanted,) = onnx.reference.ReferenceEvaluator(model).run(None, inputs)
+    found = graph.golden(inputs)["y_d"]
+    assert np.abs(np.rint(found * 60) - np.rint(wanted * 60)).max() <= 3 * 1.5
+    interpret(graph, inputs, attention_array("8x8"))
+
+
+@pytest.mark.parametrize("form", ["bool", "float", "made"])
+def test_masks_of_models_are_inputs_of_public_calls(rng, tmp_path, form):
+    """A mask of bool, minus infinity in one of floats, and what makes one of bool, as a user's calls take them."""
+    shown = rng.random((P, M)) < 0.7
+    given = {**_drawn(rng), "mask": np.where(shown, 0, -np.inf).astype(np.float32) if form == "float" else shown}
+    made = ("Where", ["mask", "none", "least"], ["m"], {}) if form == "made" else ("Identity", ["mask"], ["m"], {})
+    nodes = [*stage("q"), *stage("k"), *stage("v"), made,
+             ("Attention", ["q_d", "k_d", "v_d", "m"], ["y"], {"q_num_heads": H, "kv_num_heads": H}), *stage("y")]
+    constants = CONSTANTS | {"none": np.float32(0), "least": np.float32(-np.inf)}
+    model = make_model(nodes, given, ["y_d"], constants, opset=23)
+    path = tmp_path / "model.onnx"
+    onnx.save(model, str(path))
+    found, (wanted,) = (pe.golden_run(pe.load_onnx(path), given)["y_d"],
+                        onnx.reference.ReferenceEvaluator(model).run(None, given))
+    assert np.abs(np.rint(found * 60) - np.rint(wanted * 60)).max() <= 3 * 1.5
+    handle = pe.compile(pe.load_onnx(path), given, System(attention_array("8x8")))
+    assert handle.graph.masks >= {"mask"}
+    with pytest.raises(pe.PearrayError, match="tensor 'q' must be finite, not -inf"):
+        pe.golden_run(pe.load_onnx(path), given | {"q": np.full_like(given["q"], -np.inf)})
+
+
+@pytest.mark.parametrize("name", ["left_window_size", "right_window_size"])
+def test_windows_of_nothing_are_refused(rng, tmp_path, name):
+    """Only -1 stands for no bound."""
+    model = _operator("Attention", ["q_d", "k_d", "v_d"], {"q_num_heads": H, "kv_num_heads": H, name: -2}, _drawn(rng),
+                      opset=25)
+    with pytest.raises(pe.PearrayError, match=re.escape(f"(Attention): {name} must be at least -1, not -2")):
+        load(model, tmp_path).graph()
 
 
 def test_padding_of_another_shape_is_refused(rng, tmp_path):
