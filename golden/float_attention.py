@@ -223,17 +223,10 @@ def float_attention(q: Array, k: Array, v: Array, *, scale: float | None = None,
     Returns
     -------
     (H, P, F) array of the operands' type
-
-    Raises
-    ------
-    ValueError
-        If types, shapes or numbers do not fit.
     """
-    kind = np.asarray(q).dtype
-    queries, keys, values = _operands(q, k, v)
-    for name, size in (("block", block), ("tile", tile or block)):
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, not {size}")
+    if block < 1 or (tile or block) < 1:
+        raise ValueError(f"block and tile must be at least 1, not {block} and {tile}")
+    kind, (queries, keys, values) = np.asarray(q).dtype, _operands(q, k, v)
     (heads, rows, elements), length = queries.shape, keys.shape[1]
     factor = 1 / math.sqrt(elements) if scale is None else scale
     unit = float_score_scale(factor)

@@ -12,7 +12,7 @@ from ..arithmetic.integer import IntegerArithmetic
 from ..errors import PearrayError
 from ..sections import Section, integer
 from .commands import ADDRESS_BITS, CommandSet
-from .functions import FUNCTIONS
+from .functions import FLOAT_FUNCTIONS, FUNCTIONS
 
 __all__ = ["Array", "CommandsOf", "Config", "Memory", "OutputScratchpads", "Post"]
 
@@ -52,7 +52,7 @@ class Post(Section):
     averages: int = integer(0, 0, 1, "1 for sums in float32 and steps of any size; needs post.pairs = 1")
     transposed: int = integer(0, 0, 1, "1 for rows of sums that are pixels of one channel, as of depthwise layers")
     maxima: int = integer(0, 0, 1, "1 to write only the greatest of the outputs of a window")
-    softmax: int = integer(0, 0, 1, "1 for softmax of scores and fused attention, where operands have 8 bits")
+    softmax: int = integer(0, 0, 1, "1 for softmax of scores and fused attention, of operands of 8 bits or floats")
     row_softmax: int = integer(0, 0, 1, "1 for softmax of the rows of a tensor; needs post.pairs = 1")
     float_softmax: int = integer(0, 0, 1, "1 for such softmax with sums in float32 as well; needs post.row_softmax = 1")
     norms: int = integer(0, 0, 1, "1 for LayerNorm and RMSNorm, where operands have 8 bits")
@@ -73,15 +73,18 @@ class CommandsOf:
     Parameters
     ----------
     command_set : callable
-        Makes them, from the functions, and ``moves``, whether there are MOVEs.
+        Makes them, from the functions, ``moves``, whether there are MOVEs, and ``floats``, if operands are that.
     """
 
     def __init__(self, command_set: Callable[..., CommandSet]):
         self._command_set = command_set
 
     def __get__(self, config: "Config | None", owner: type["Config"]) -> CommandSet:
-        functions, moves = (frozenset(), False) if config is None else (config.functions, config.has_moves)
-        return self._command_set(functions, moves=moves)
+        if config is None:
+            return self._command_set(frozenset(), moves=False)
+        # Only kinds that compute with floats know of them.
+        kinds = {"floats": True} if config.has_floats else {}
+        return self._command_set(config.functions, moves=config.has_moves, **kinds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +147,7 @@ class Config(ABC):
         """Numbers that the array computes with, chosen by ``array.operand_bits``."""
         return IntegerArithmetic(self.array.operand_bits)
 
-    @property
+    @cached_property
     def has_floats(self) -> bool:
         """Whether these are of floating point, and so is post-processing."""
         return isinstance(self.arithmetic, FloatArithmetic)
@@ -187,6 +190,8 @@ class Config(ABC):
     @cached_property
     def functions(self) -> frozenset[str]:
         """Functions of the vector engine that it has: those chosen in ``[post]``, where operands allow them."""
+        if self.has_floats:
+            return frozenset(key for key in FLOAT_FUNCTIONS if getattr(self._post, key))
         return frozenset(key for key, function in FUNCTIONS.items() if getattr(self._post, key)
                          and (self.array.operand_bits == 8 or not function.bytes_only))
 
