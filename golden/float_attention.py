@@ -166,12 +166,13 @@ def rescaled(sums: Array, amount: npt.ArrayLike) -> Array:
     Returns
     -------
     float32 array
-        The quotients; zero of the same sign where they would be less than the least normal number. Infinities, what is
-        no number, and what is divided by 1, stay as they are.
+        The quotients; zero, without a sign, where they would be less than the least normal number. So no sum is a zero
+        with a sign, and a block of keys that are all hidden changes none. Infinities, what is no number, and what is
+        divided by 1, stay as they are.
     """
     bits, by = np.ascontiguousarray(sums, np.float32).view(np.uint32), np.asarray(amount).astype(np.uint32)
     exponent = bits >> 23 & 255
-    changed = np.where(exponent <= by, bits & np.uint32(1 << 31), bits - (by << 23).astype(np.uint32))
+    changed = np.where(exponent <= by, np.uint32(0), bits - (by << 23).astype(np.uint32))
     return np.where((by == 0) | (exponent == 255), bits, changed).astype(np.uint32).view(np.float32)
 
 
@@ -198,7 +199,8 @@ def float_attention(q: Array, k: Array, v: Array, *, scale: float | None = None,
     """Attend: ``softmax(Q K' scale + mask) V`` of each head, with the bits of the hardware.
 
     A query that sees no key gives zeros. A score that is infinite above, or no number, makes its query's outputs no
-    numbers.
+    numbers. So does a value that is infinite or no number, also of a key that is hidden, since its numerator is 0;
+    arrays, which leave out blocks of keys that no query sees, need not meet it.
 
     Parameters
     ----------

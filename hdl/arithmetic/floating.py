@@ -131,8 +131,7 @@ class FloatArithmetic(Arithmetic):
             chosen.eq(Mux(shift.old, old, new)),
             lower.eq(exponent - shift.amount),
             divided.eq(Mux(exponent.all() | (shift.amount == 0), chosen, Mux(
-                exponent > shift.amount, Cat(chosen[:FLOAT32.fraction], lower, chosen[-1]),
-                Cat(Const(0, FLOAT32.bits - 1), chosen[-1])))),
+                exponent > shift.amount, Cat(chosen[:FLOAT32.fraction], lower, chosen[-1]), 0))),
         ]
         # What is divided is not compared.
         return self._accumulated(m, Mux(shift.old, divided, old), Mux(shift.old, new, divided), less_than(old, new),

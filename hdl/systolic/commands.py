@@ -130,7 +130,7 @@ RescalingBody = variant(ExecuteBody, """
     ``d = max(s, 0)`` and ``dp = max(-s, 0)``, what stands in the accumulators is shifted to the right by ``d`` bits
     before the first tile of elements of each n is added to it, and the sum over each tile by ``dp`` bits, both rounded
     to nearest, halves upwards. A tile that overwrites is shifted like others. Floats are divided by ``2**d`` or
-    ``2**dp`` instead: exactly, or to zero of the same sign where they would be less than 2**-126; what is divided by 1
+    ``2**dp`` instead: exactly, or to zero without a sign where they would be less than 2**-126; what is divided by 1
     stays as it is.
 
     With ``low_part`` set as well, activations are the low bytes of numerators: what stands in the accumulators is not
