@@ -17,7 +17,7 @@ BF16 = ml_dtypes.bfloat16
 
 def _array(**overrides):
     """A small array of floats that can do attention."""
-    return float_configuration(**{"post__softmax": 1, "scratchpads__moves": 1} | overrides).hardware
+    return float_configuration(**overrides).hardware
 
 
 def _interpreted(operator, tensors, config):

@@ -174,7 +174,7 @@ def opening(rng, target):
 def test_engine(rng, lanes, cols, form, cycles):
     """Commands of softmax among others: a wrong mask, maximum, entry, shift, quotient, factor or delay would show."""
     target = float_configuration(post__lanes=lanes, array__cols=cols, array__operands=form, array__sum_cycles=cycles,
-                                 scratchpads__output_bytes=OUTPUT_BYTES, post__softmax=1).hardware
+                                 scratchpads__output_bytes=OUTPUT_BYTES).hardware
     spread = 2.0 ** rng.integers(-4, 7, (2, DEPTH, 1))
     sums = (rng.standard_normal((2, DEPTH, cols)) * spread).astype(np.float32)
     sums = np.where(rng.random(sums.shape) < 0.02, rng.choice(np.float32([np.inf, -np.inf, np.nan, 1e38]), sums.shape),
