@@ -11,13 +11,20 @@ from ..hdl.shell.commands import Rounding
 from ..hdl.shell.config import Config
 from .cells import ProgramError
 
-__all__ = ["float_outputs"]
+__all__ = ["biased", "float_bits", "float_outputs"]
 
 #: What is no number in float32, as hardware makes it.
 _NO_NUMBER = 0x7FC00000
 
 
-def float_outputs(config: Config, sums: np.ndarray, bias: np.ndarray | None, body: dict[str, Any]) -> np.ndarray:
+def biased(sums: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+    """Float32 sums (rows, columns) with biases, if there are any, whose bits are int32."""
+    with np.errstate(all="ignore"):
+        return sums if bias is None else sums + bias.view(np.float32)
+
+
+def float_outputs(config: Config, sums: np.ndarray, body: dict[str, Any],
+                  scales: np.ndarray | None = None) -> np.ndarray:
     """Bits of the outputs of a POST.
 
     Parameters
@@ -25,11 +32,11 @@ def float_outputs(config: Config, sums: np.ndarray, bias: np.ndarray | None, bod
     config : Config
         Accelerator.
     sums : (rows, columns) float32 ndarray
-        Sums.
-    bias : (rows, columns) int32 ndarray or None
-        Bits of float32 biases.
+        Sums with their biases.
     body : dict
         Fields of the POST.
+    scales : (rows,) float32 ndarray or None
+        What rows are multiplied by.
 
     Raises
     ------
@@ -41,12 +48,12 @@ def float_outputs(config: Config, sums: np.ndarray, bias: np.ndarray | None, bod
     for name in ("zero_point", "per_channel", "scale_nstep"):
         if body[name]:
             raise ProgramError(f"{name} must be zero on an accelerator of floats")
-    if bias is not None:
+    if scales is not None:
         with np.errstate(all="ignore"):
-            sums = sums + bias.view(np.float32)
+            sums = sums * scales[:, None]
     if body["rounding"] is Rounding.NONE:
         values = np.where(sums < 0, np.float32(0), sums) if body["table"] else sums
-        return _bits(values, np.float32, _NO_NUMBER)
+        return float_bits(values, np.float32, _NO_NUMBER)
     if body["table"]:
         raise ProgramError("table must be zero on an accelerator of floats where outputs are rounded")
     form = arithmetic.format
@@ -56,10 +63,10 @@ def float_outputs(config: Config, sums: np.ndarray, bias: np.ndarray | None, bod
         sums = np.where(sums < low, low, sums)
     if high is not None:
         sums = np.where(sums > high, high, sums)
-    return _bits(rounded(sums, form.dtype), form.dtype, form.no_number)
+    return float_bits(rounded(sums, form.dtype), form.dtype, form.no_number)
 
 
-def _bits(values: np.ndarray, dtype: Any, no_number: int) -> np.ndarray:
+def float_bits(values: np.ndarray, dtype: Any, no_number: int) -> np.ndarray:
     """Bits of numbers as int64, all that is no number alike."""
     bits = values.view(f"u{np.dtype(dtype).itemsize}").astype(np.int64)
     return np.where(np.isnan(values), no_number, bits)

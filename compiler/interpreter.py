@@ -23,7 +23,7 @@ from ..hdl.shell.commands import ADDRESS_BITS, COMMAND_BYTES, ROW_WRAP, Opcode, 
 from ..hdl.shell.config import Config
 from ..hdl.shell.waits import WAIT_BITS, meant, reached
 from .cells import POSTED, QUEUE_NAMES, Cells, ProgramError
-from .float_outputs import float_outputs
+from .float_outputs import biased, float_outputs
 from .program import QUEUES
 from .routine_posts import Routines, memories_of
 
@@ -193,7 +193,7 @@ class Interpreter(ABC):
             sums = self._product(sums, body)
         bias = self._bias(n, m, sums, ordinal, clock, body) if body["bias"] else None
         if self.config.has_floats:
-            sums = float_outputs(self.config, sums, bias, body)
+            sums = self._float_bits(biased(sums, bias), ordinal, clock, body)
         else:
             sums = sums if bias is None else self._wrapped(sums + bias)
             sums = self._rounded(m, scale, sums, ordinal, clock, body)
@@ -210,6 +210,10 @@ class Interpreter(ABC):
         self._out_race.write(index.reshape(-1), ordinal, clock)
         # What a later row writes to the same place stays.
         self._out[index.reshape(-1)] = raw.reshape(-1)
+
+    def _float_bits(self, sums: np.ndarray, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> np.ndarray:
+        """Bits of outputs of float32 sums with their biases."""
+        return float_outputs(self.config, sums, body)
 
     def _bias(self, n: Any, m: Any, sums: np.ndarray, ordinal: int, clock: np.ndarray,
               body: dict[str, Any]) -> np.ndarray:

@@ -27,13 +27,14 @@ class Segment:
     slope: int
 
 
-def seeing(low: np.ndarray, high: np.ndarray, first: int, count: int, mask: np.ndarray | None) -> np.ndarray:
+def seeing(low: np.ndarray, high: np.ndarray, first: int, count: int, mask: np.ndarray | None,
+           hidden: int = MASK_BIAS) -> np.ndarray:
     """Rows that see some of the `count` keys from `first` on, of bool, (rows,).
 
-    They see keys `low` to `high`, both (rows,), where what a mask adds, (rows, keys), does not hide them.
+    They see keys `low` to `high`, both (rows,), but those to which a mask, (rows, keys), adds what is `hidden`.
     """
     seen: np.ndarray = (low < np.minimum(high, first + count)) & (high > first)
-    return seen if mask is None else seen & (mask != MASK_BIAS).any(axis=1)
+    return seen if mask is None else seen & (mask != hidden).any(axis=1)
 
 
 def _reach(bounds: np.ndarray, slope: int, cols: int) -> tuple[int, int]:

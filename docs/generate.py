@@ -14,7 +14,7 @@ from pearray.generation import registers
 from pearray.hdl.kinds import kinds
 from pearray.hdl.routines import instructions
 from pearray.hdl.shell import commands, ledger
-from pearray.hdl.shell.functions import FUNCTIONS, post_body
+from pearray.hdl.shell.functions import FLOAT_FUNCTIONS, FUNCTIONS, post_body
 from pearray.hdl.shell.registers import CAPABILITIES_OFFSET, REGISTERS, Cause
 
 FOLDER = Path(__file__).parent
@@ -91,10 +91,12 @@ def _functions() -> list[str]:
     lines = ["## Functions of the vector engine", "",
              "What a function adds to a POST, in configurations that have it. Bits are those of one with this function "
              "alone, and without MOVEs.", ""]
-    for key, function in FUNCTIONS.items():
-        fields = [(name, item) for name, item in data.Layout.cast(post_body({key}))
-                  if name in (*function.flags, *function.fields)]
-        lines += [f"### POST with post.{key}", "", _markdown(function.doc), "", *_fields(fields, HEADER.size), ""]
+    for floats, functions in ((False, FUNCTIONS), (True, FLOAT_FUNCTIONS)):
+        for key, function in functions.items():
+            fields = [(name, item) for name, item in data.Layout.cast(post_body({key}, floats=floats))
+                      if name in (*function.flags, *function.fields)]
+            lines += [f"### POST with post.{key}" + " and operands of floats" * floats, "", _markdown(function.doc), "",
+                      *_fields(fields, HEADER.size), ""]
     for name, overrides in EXAMPLES:
         config = load_config(name, overrides).hardware
         if "softmax" in config.FUNCTIONS:

@@ -8,9 +8,13 @@ from random_workloads import configuration, operands
 
 import pearray as pe
 from pearray.compiler.graph.graph import Graph
+from pearray.hdl.shell.commands import Opcode
+from pearray.hdl.systolic.accumulator import Accumulators
+from pearray.hdl.systolic.tiles import tile_slots
 
 __all__ = [
-    "ARRAYS", "ROW_ARRAYS", "UNIT", "attention_array", "drawn_attention", "drawn_masks", "masked_runs", "row_array",
+    "ARRAYS", "ROW_ARRAYS", "UNIT", "attention_array", "check_tiles", "drawn_attention", "drawn_float_attention",
+    "drawn_masks", "masked_runs", "row_array",
 ]
 
 #: Scale with which operands over the full range have a deviation of 1.
@@ -78,6 +82,35 @@ def drawn_attention(rng, config, most=None):
     if mask == 1:
         tensors["mask"] = rng.normal(size=shape).astype(np.float32)
     return pe.Attention(q_scale=UNIT, k_scale=UNIT, v_scale=UNIT, y_scale=UNIT / 2, **options), tensors
+
+
+def check_tiles(config, program):
+    """Check that no tile adds to a row too soon after the tile before has, which the interpreter does not know."""
+    period, before = Accumulators.period_of(config.arithmetic), None
+    for command in program.commands:
+        body = command.body
+        if command.opcode is not Opcode.EXECUTE:
+            continue
+        vectors, tiles = body["m_count0"], -(-body["k_total"] // config.array.rows)
+        for n, tile in np.ndindex(body["n_count"], tiles):
+            start, bank = body["acc_base"] + n * body.get("acc_nstep", 0), body["bank"]
+            if before is not None and before[0] == bank and (tile or not body["first"]):
+                _, first, count = before
+                if max(first, start) < min(first + count, start + vectors):
+                    assert max(count, tile_slots(config, left=False)) + first - start >= period, command
+            before = bank, start, vectors
+
+
+def drawn_float_attention(rng, config):
+    """Operator and tensors of a drawn attention of floats, as :func:`drawn_attention` draws it of int8."""
+    operator, tensors = drawn_attention(rng, config)
+    form, spread = config.arithmetic.format.dtype, float(rng.choice([1, 4]))
+    tensors |= {role: (rng.standard_normal(tensors[role].shape) * (spread if role == "q" else 1)).astype(form)
+                for role in "qkv"}
+    if (mask := tensors.get("mask")) is not None and mask.dtype != bool:
+        tensors["mask"] = np.where(rng.random(mask.shape) < 0.2, rng.choice([-np.inf, -1e9]), mask).astype(np.float32)
+    options = {name: getattr(operator, name) for name in ("causal", "scale", "window", "offset", "lengths")}
+    return pe.Attention(**options), tensors
 
 
 def drawn_masks(rng, heads, queries, keys, count, is_float=True):

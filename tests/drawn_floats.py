@@ -92,8 +92,16 @@ def _conv_grad(rng, draw, bias):
     return operator, tensors | {"dy": draw(operator.forward.infer(tensors)["y"][0])}
 
 
+def _attention(rng, draw, bias):
+    groups, shared, length, keys, elements, width = rng.integers(1, [3, 3, 20, 30, 12, 12]).tolist()
+    tensors = {"q": draw((groups * shared, length, elements)), "k": draw((groups, keys, elements)),
+               "v": draw((groups, keys, width))}
+    lengths = int(rng.integers(keys + 1)) if rng.random() < 0.3 else None
+    return pe.Attention(causal=bool(rng.integers(2)), lengths=lengths), tensors
+
+
 OPERATORS = {maker.__name__.strip("_"): maker for maker in (
-    _gemm, _linear, _matmul, _conv, _linear_grad, _conv_grad)}
+    _gemm, _linear, _matmul, _conv, _linear_grad, _conv_grad, _attention)}
 
 
 def draw_float_operator(rng, name, form="bfloat16", scale=1.0):

@@ -4,6 +4,7 @@ from ...hdl.arithmetic.float_formats import FloatFormat
 from ...hdl.errors import PearrayError
 from ...hdl.shell.config import Config
 from ..operators import (
+    Attention,
     Contraction,
     Conv2d,
     Conv2dGrad,
@@ -32,7 +33,7 @@ def check_integers(graph: Graph, config: Config) -> None:
 
 
 #: What arrays of floats compute, and what only names tensors anew.
-_FLOATS = Conv2d, Conv2dGrad, Gemm, Linear, LinearGrad, MatMul, Products
+_FLOATS = Attention, Conv2d, Conv2dGrad, Gemm, Linear, LinearGrad, MatMul, Products
 _VIEWS = Reshape, Transpose
 
 
@@ -55,6 +56,10 @@ def check_floats(graph: Graph, config: Config, form: FloatFormat) -> None:
                                    f"not {inputs[role].dtype}")
         for role in operator.optional:
             name = node.inputs.get(role)
+            if isinstance(operator, Attention):
+                if name is not None and name not in graph.constants:
+                    raise PearrayError(f"{graph.where(node)}{role} must be a constant on {array}")
+                continue
             if name is not None and name not in graph.constants and inputs[role].dtype.name != "float32":
                 raise PearrayError(f"{graph.where(node)}{role} must be of type float32 on {array} where it is no "
                                    f"constant, not {inputs[role].dtype}")

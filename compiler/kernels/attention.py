@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
-from ...golden.fused_attention import MASK_BIAS
 from ...hdl.errors import PearrayError
 from ..graph.graph import Node
 from ..operators import Attention as AttentionOperator
@@ -32,9 +32,11 @@ class Attention(Kernel):
     Parameters
     ----------
     q, k, v : Access
-        Operands, int8.
+        Operands, int8 or floats.
     scale, unit : float
-        Factor from sums of products to scores, and that of the values' sums to outputs.
+        Factor from sums of products to scores, and that of the values' sums to outputs, which is 1 of floats.
+    is_float : bool
+        Whether operands are floats.
     low, high : ndarray of shape (G * H, P)
         First key that each query sees, and that behind the last.
     mask : Mask or None
@@ -60,6 +62,7 @@ class Attention(Kernel):
     high: np.ndarray
     mask: Mask | None = None
     two_bytes: bool = False
+    is_float: bool = False
     position: str | None = None
     slides: bool = False
     reach: int
@@ -92,24 +95,26 @@ class Attention(Kernel):
         if self.position is not None:
             seen = f" of those seen at {self.position}"
         sizes = ", ".join(f"{rank} < {self.ranks[rank]}" for rank in "em")
+        finish = "; rounded" if self.is_float else f"; requantise onnx * {self.unit}"
         return (f"{self.name}: {self.y} = sum({sizes}) softmax(m{seen})({self.q} {self.k} * {self.scale}{mask}) "
-                f"{self.v}; requantise onnx * {self.unit}")
+                f"{self.v}{finish}")
 
 
 def attention(context: Context, node: Node[AttentionOperator]) -> list[Kernel]:
-    """State Attention of int8 operands as a kernel of its own."""
+    """State Attention of int8 operands, or of floats, as a kernel of its own."""
     operator, config, tensors = node.operator, context.config, context.graph.tensors
     where = context.graph.where(node)
-    if not operator.is_scaled:
+    if not (operator.is_scaled or config.has_floats):
         raise PearrayError(f"{where}Attention without scales has no lowering for this accelerator yet: give q_scale, "
                            "k_scale, v_scale and y_scale, and int8 operands")
     if not (config.has_softmax and config.has_moves):
         raise PearrayError(f"{where}Attention needs post.softmax = 1 and scratchpads.moves = 1, not "
                            f"{int(config.has_softmax)} and {int(config.has_moves)}")
-    (heads, queries, elements), (groups, keys, width) = (tensors[node.inputs[role]].shape for role in "qv")
+    (heads, queries, elements), (groups, keys, width) = (_matrices(tensors[node.inputs[role]].shape) for role in "qv")
     layout = _stands(context, node.outputs["y"], groups)
     found = {role: context.operand(node, role) for role in "qkv"}
     layouts = {role: each.layout for role, each in found.items()} | {"y": layout}
+    layouts = {role: each.reshaped(_matrices(each.shape)) for role, each in layouts.items()}
     batches = next((count for count in range(1, groups + 1) if groups % count == 0 and all(
         _strides(each, count) is not None for each in layouts.values())), 0)
     if not batches:
@@ -123,6 +128,8 @@ def attention(context: Context, node: Node[AttentionOperator]) -> list[Kernel]:
         names = "b" * (batches > 1) + names
         return Access(_heads(buffer, layouts[role], names, ranks), {name: Index({name: 1}) for name in names})
 
+    is_float = config.has_floats
+
     position = node.inputs.get("position")
     mask = _mask(context, node, (heads, queries, keys))
     is_known = mask is not None and not isinstance(mask.values, Buffer)
@@ -130,14 +137,20 @@ def attention(context: Context, node: Node[AttentionOperator]) -> list[Kernel]:
         raise PearrayError(f"{where}Attention of a position needs a mask of None, or one that a run gives, and at most "
                            f"{MOST_MOVING} keys, not {'a constant mask' if is_known else keys}")
     low, high = operator.bounds(heads, queries, keys, position is None)
-    shown = None if mask is None or isinstance(mask.values, Buffer) else _shown(mask.values)
+    shown = None if mask is None or isinstance(mask.values, Buffer) else _shown(mask.values, mask.hidden)
     if shown is not None:
         mask, low, high = None, np.maximum(low, shown[0]), np.minimum(high, shown[1])
     return [Attention(
         name=node.name, ranks=ranks, q=access("q", "ghpe"), k=access("k", "gme"), v=access("v", "gmf"),
-        y=access("y", "ghpf"), scale=operator.score_scale(elements), unit=operator.output_factor, low=low, high=high,
-        mask=mask, two_bytes=operator.two_bytes, position=position, slides=operator.window is not None,
+        y=access("y", "ghpf"), scale=(operator.float_score_scale if is_float else operator.score_scale)(elements),
+        unit=np.float32(1) if is_float else operator.output_factor, is_float=is_float, low=low, high=high, mask=mask,
+        two_bytes=operator.two_bytes, position=position, slides=operator.window is not None,
         reach=keys if position is None or context.most is None else min(keys, context.most + queries))]
+
+
+def _matrices(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Heads, rows and elements of a tensor, all of whose axes but the last two are heads."""
+    return prod(shape[:-2]), *shape[-2:]
 
 
 def _stands(context: Context, name: str, groups: int) -> Layout:
@@ -145,10 +158,11 @@ def _stands(context: Context, name: str, groups: int) -> Layout:
 
     Batches are as many as some view has, if they divide the groups of heads.
     """
-    heads, rows, width = context.graph.tensors[name].shape
-    usual = Layout.of((heads, rows, width))
-    if name in context.graph.outputs:
+    shape = context.graph.tensors[name].shape
+    usual = Layout(shape, tuple(range(len(shape))), shape)
+    if name in context.graph.outputs or len(shape) != 3:
         return usual
+    heads, rows, width = shape
     graph = context.graph
     views = [view for view in graph.views if graph.source(view) == name]
     for count in sorted({graph.tensors[view].shape[0] for view in views} | {1}):
@@ -194,21 +208,26 @@ def _mask(context: Context, node: Node[AttentionOperator], shape: tuple[int, int
     if "mask" not in node.inputs:
         return None
     name, operator = node.inputs["mask"], node.operator
-    value = context.constant(name)
+    value, is_float = context.constant(name), context.config.has_floats
     if value is None:
         masks, rows, keys = context.graph.tensors[name].shape
         return Mask(context.located[name].buffer, (masks, rows, keys), *shape[:2])
-    elements = context.graph.tensors[node.inputs["q"]].shape[2]
-    bias = operator.bias(value, *shape, elements)
+    elements = context.graph.tensors[node.inputs["q"]].shape[-1]
+    if is_float:
+        # Zeros of both signs are one.
+        bias = (operator.addends(value, shape[0], elements) + np.float32(0)).view(np.int32)
+    else:
+        bias = operator.bias(value, *shape, elements)
     masks, rows = (1, 1, *bias.shape)[-3:-1]
     own = shape[0] if masks > 1 else 1, shape[1] if rows > 1 else 1, shape[2]
-    return Mask(np.broadcast_to(bias, own), own, *shape[:2])
+    hidden = {"hidden": int(np.float32(-np.inf).view(np.int32))} if is_float else {}
+    return Mask(np.broadcast_to(bias, own), own, *shape[:2], **hidden)
 
 
-def _shown(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+def _shown(mask: np.ndarray, hidden: int) -> tuple[np.ndarray, np.ndarray] | None:
     """First key that a mask shows each query, and that behind the last, if it adds nothing and shows all between."""
     shown = mask == 0
-    if not (shown | (mask == MASK_BIAS)).all():
+    if not (shown | (mask == hidden)).all():
         return None
     count = shown.sum(axis=-1)
     first, last = shown.argmax(axis=-1), mask.shape[-1] - shown[..., ::-1].argmax(axis=-1)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...golden.fused_attention import MASK_BIAS
 from .views import Buffer
 
 __all__ = ["Mask"]
@@ -12,23 +13,28 @@ __all__ = ["Mask"]
 
 @dataclass(frozen=True, eq=False)
 class Mask:
-    """What is added to sums of products; less than -2**29 in all hides a key.
+    """What is added to sums of products.
+
+    Integers of less than -2**29 in all hide a key, and so does minus infinity of float32.
 
     Parameters
     ----------
     values : ndarray of shape (masks, rows, keys), int32, or Buffer
-        Its integers, or where in memory those of a run stand row-major. Heads that follow one another share one of
-        `masks`, and all queries a row if `rows` is 1.
+        Its integers, or bits of float32, or where in memory those of a run stand row-major. Heads that follow one
+        another share one of `masks`, and all queries a row if `rows` is 1.
     shape : (int, int, int)
         Masks, rows and keys.
     heads, queries : int
         Heads, of all batches, and queries of each.
+    hidden : int
+        What hides a key.
     """
 
     values: np.ndarray | Buffer
     shape: tuple[int, int, int]
     heads: int
     queries: int
+    hidden: int = MASK_BIAS
 
     def known(self, rows: np.ndarray, first: int, end: int) -> np.ndarray | None:
         """Integers of some keys for some queries, counted over all heads; None if a run gives them."""

@@ -7,16 +7,22 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-from ...golden import attention, fused_attention
+from ...golden import attention, float_attention, fused_attention
+from ...golden.tensors import is_float
 from ...hdl.errors import PearrayError
 from .fields import Flag, Scale, integers, whole
 from .float_operators import Scores
 from .operator import Operator, Quantisation, Spec, Typed
 
-__all__ = ["Attention"]
+__all__ = ["Attention", "is_short_float"]
 
 #: Ratios of the scales of v and y that a quotient holds.
 _RATIOS = 2.0 ** -52, 2.0 ** 48
+
+
+def is_short_float(tensor: Typed) -> bool:
+    """Whether a tensor is of floats shorter than float32, as arrays multiply."""
+    return is_float(tensor.dtype) and np.dtype(tensor.dtype).itemsize < 4
 
 
 def _lengths(name: str, value: Any) -> tuple[int, ...]:
@@ -34,7 +40,8 @@ class Attention(Scores):
     Without scales of the tensors it is the operator of floats over the last two axes: q (..., L, E), k (..., S, E),
     v (..., S, F). With all four, tensors are int8 without zero points: q (H, P, E), k (Hkv, M, E), v (Hkv, M, F) and
     y (H, P, F); H is a multiple of Hkv, and heads of queries that follow one another share keys. A query that sees no
-    key gives zeros.
+    key gives zeros. Floats shorter than float32 are computed as arrays of floats do
+    (:mod:`.golden.float_attention`), and may have all of this, too, but for `two_bytes` and a position.
 
     With `causal` a run may give the key at the place of the first query: its position, in the place of `offset`.
 
@@ -101,10 +108,10 @@ class Attention(Scores):
             If it has others.
         """
         for name, value, what in (("block", self.block, cols), ("tile", self.tile, rows)):
-            if self.is_scaled and value not in (None, what):
+            if value not in (None, what):
                 raise PearrayError(f"{name} of Attention must be {what} on this array, or left out, "
                                    f"not {value}")
-        return replace(self, block=cols, tile=rows) if self.is_scaled else self
+        return replace(self, block=cols, tile=rows)
 
     def factor(self, elements: int) -> float:
         """Factor of the scores of keys of some elements."""
@@ -123,6 +130,21 @@ class Attention(Scores):
                                              self.bounds(heads, queries, keys))
         except ValueError as error:
             raise PearrayError(str(error)) from error
+
+    def shows(self, mask: np.ndarray, heads: int, queries: int, keys: int, elements: int) -> np.ndarray:
+        """Which keys a mask does not hide."""
+        if self.is_scaled:
+            found: np.ndarray = self.bias(mask, heads, queries, keys, elements) != fused_attention.MASK_BIAS
+            return found
+        return ~np.isneginf(self.addends(mask, heads, elements))
+
+    def addends(self, mask: np.ndarray, heads: int, elements: int) -> np.ndarray:
+        """What a mask adds to float32 sums of products of queries and keys of some elements."""
+        return float_attention.score_addends(fused_attention.mask_of_heads(mask, heads), self.factor(elements))
+
+    def float_score_scale(self, elements: int) -> np.float32:
+        """Factor from float32 sums of products of such keys to scores in 1 / 256 of an octave."""
+        return float_attention.float_score_scale(self.factor(elements))
 
     def unit(self, elements: int) -> float:
         """Score that a sum of products of 1 stands for, of keys of some elements."""
@@ -169,14 +191,11 @@ class Attention(Scores):
         if elements > fused_attention.MOST_ELEMENTS or keys > fused_attention.MOST_KEYS:
             raise PearrayError(f"E must be at most {fused_attention.MOST_ELEMENTS} and M at most "
                                f"{fused_attention.MOST_KEYS}, not {elements} and {keys}")
-        if self.lengths is not None and (len(self.lengths) not in (1, heads) or max(self.lengths) > keys):
-            raise PearrayError(f"lengths must be one number of 0..{keys}, or one for each of {heads} heads, "
-                               f"not {self.lengths}")
         try:
             self.score_scale(elements)
         except ValueError as error:
             raise PearrayError(str(error)) from error
-        self._check_mask(mask, (heads, queries, keys))
+        self._check_seen(mask, (heads, queries, keys))
         self._check_position(position, queries, keys)
         return [((heads, queries, shapes[2][2]), np.dtype(np.int8))]
 
@@ -185,8 +204,11 @@ class Attention(Scores):
             raise PearrayError(f"position needs causal = True, offset = 0, lengths = None and a key for each of "
                                f"{queries} queries, not {self.causal}, {self.offset}, {self.lengths} and {keys} keys")
 
-    @staticmethod
-    def _check_mask(mask: Typed | None, shape: tuple[int, ...]) -> None:
+    def _check_seen(self, mask: Typed | None, shape: tuple[int, ...]) -> None:
+        """Check what hides keys of heads, queries and keys of some numbers."""
+        if self.lengths is not None and (len(self.lengths) not in (1, shape[0]) or max(self.lengths) > shape[2]):
+            raise PearrayError(f"lengths must be one number of 0..{shape[2]}, or one for each of {shape[0]} heads, "
+                               f"not {self.lengths}")
         if mask is None:
             return
         own, heads = tuple(mask.shape), shape[0]
@@ -198,19 +220,53 @@ class Attention(Scores):
 
     def _float_types(self, q: Typed, k: Typed, v: Typed, mask: Typed | None, position: Typed | None) -> list[Spec]:
         shapes = tuple(q.shape), tuple(k.shape), tuple(v.shape)
+        groups = [prod(shape[:-2]) for shape in shapes]
+        is_short = is_short_float(q)
+        shares = is_short and {len(shape) for shape in shapes} == {3} and groups[1] and groups[0] % groups[1] == 0
         if (min(map(len, shapes)) < 2 or shapes[0][-1] != shapes[1][-1] or shapes[1][-2] != shapes[2][-2]
-                or not shapes[0][:-2] == shapes[1][:-2] == shapes[2][:-2]):
+                or shapes[1][:-2] != shapes[2][:-2] or (shapes[0][:-2] != shapes[1][:-2] and not shares)):
             raise PearrayError("q, k, v must have shapes (..., L, E), (..., S, E), (..., S, F), not "
                                f"{shapes[0]}, {shapes[1]}, {shapes[2]}")
-        used = [name for name, given in (("mask", mask), ("position", position)) if given is not None]
-        used += [name for name in ("window", "offset", "lengths", "two_bytes") if getattr(self, name)]
+        used = [name for name, given in (("position", position),) if given is not None]
+        used += ["two_bytes"] * self.two_bytes
+        if not shares:
+            used += ["mask"] * (mask is not None)
+            used += [name for name in ("window", "offset", "lengths") if getattr(self, name)]
         if used:
-            raise PearrayError(f"{used[0]} needs q_scale, k_scale, v_scale and y_scale")
+            raise PearrayError(f"{used[0]} needs q_scale, k_scale, v_scale and y_scale" + (
+                "" if used[0] in ("position", "two_bytes") else ", or operands (H, L, E) of floats of 8 or 16 bits"))
+        if is_short:
+            self._check_short(q, k, v, mask)
         return [((*shapes[0][:-1], shapes[2][-1]), np.dtype(q.dtype))]
+
+    def _check_short(self, q: Typed, k: Typed, v: Typed, mask: Typed | None) -> None:
+        """Check what arrays of floats, and their golden model, ask for besides."""
+        kinds, sizes = [np.dtype(each.dtype) for each in (q, k, v)], (prod(q.shape[:-2]), q.shape[-2], k.shape[-2])
+        if len(set(kinds)) > 1:
+            raise PearrayError(f"q, k and v must be of one type, not {', '.join(map(str, kinds))}")
+        if 0 in (*q.shape, *k.shape, *v.shape) or sizes[2] > fused_attention.MOST_KEYS:
+            raise PearrayError(f"q, k, v must have 1 to {fused_attention.MOST_KEYS} keys, and no size of 0, not shapes "
+                               f"{tuple(q.shape)}, {tuple(k.shape)}, {tuple(v.shape)}")
+        if mask is not None and np.dtype(mask.dtype) == np.int32:
+            raise PearrayError("mask must be of bool or float for operands of floats, not int32")
+        self._check_seen(mask, sizes)
+        try:
+            self.float_score_scale(q.shape[-1])
+        except ValueError as error:
+            raise PearrayError(str(error)) from error
+
+    def _compute_short(self, q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+        heads = [each.reshape(-1, *each.shape[-2:]) for each in (q, k, v)]
+        y = float_attention.float_attention(
+            *heads, scale=self.scale, causal=self.causal, mask=mask, window=self.window, lengths=self._ends,
+            offset=self.offset, block=self.block or 32, tile=self.tile)
+        return y.reshape(*q.shape[:-1], v.shape[-1])
 
     def _compute(self, q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None = None,
                  position: np.ndarray | None = None) -> list[np.ndarray]:
         if not self.is_scaled:
+            if is_short_float(q):
+                return [self._compute_short(q, k, v, mask)]
             return [attention.attention(q, k, v, scale=self.scale, causal=self.causal)]
         return [fused_attention.fused_attention(
             q, k, v, q_scale=self.q_scale, k_scale=self.k_scale, v_scale=self.v_scale, y_scale=self.y_scale,
@@ -221,16 +277,16 @@ class Attention(Scores):
     def _macs(self, q: Typed, k: Typed, v: Typed, mask: Typed | None = None, position: Typed | None = None) -> int:
         """Products of keys that queries see; at the greatest position if it is not known yet."""
         width = q.shape[-1] + v.shape[-1]
-        if not self.is_scaled:
+        if not (self.is_scaled or is_short_float(q)):
             return prod(q.shape[:-1]) * v.shape[-2] * width
         offset = self.offset
         if position is not None:
             offset = int(position) if isinstance(position, np.ndarray) else k.shape[1] - q.shape[1]
-        placed, sizes = replace(self, offset=offset), (q.shape[0], q.shape[1], k.shape[1])
+        placed, sizes = replace(self, offset=offset), (prod(q.shape[:-2]), q.shape[-2], k.shape[-2])
         low, high = placed.bounds(*sizes)
         if not isinstance(mask, np.ndarray):
             return int(np.maximum(high - low, 0).sum()) * width
-        shown, m = placed.bias(mask, *sizes, q.shape[2]) != fused_attention.MASK_BIAS, np.arange(k.shape[1])
+        shown, m = placed.shows(mask, *sizes, q.shape[-1]), np.arange(sizes[2])
         shown = np.broadcast_to(shown, (*(low.shape[0],) * (shown.ndim == 3), low.shape[1], m.size)).reshape(
             -1, low.shape[1], m.size)
         return width * sum(int((shown[head % len(shown)] & (m >= low[head, :, None]) & (m < high[head, :, None])).sum())

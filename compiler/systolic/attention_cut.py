@@ -62,7 +62,9 @@ class AttentionLayer:
     tiles : int
         Tiles of columns of the values.
     parts : int
-        Bytes of a numerator.
+        Bytes of a numerator, which take a product each; 1 of floats.
+    item : int
+        Bytes of an operand.
     key_bytes, value_bytes : int
         Room of a block of keys, and of one of values with what is read behind the last.
     """
@@ -74,10 +76,10 @@ class AttentionLayer:
         self.shared = ranks["h"]
         self.heads = kernel.groups * self.shared
         self.rows, self.cols, self.lanes = config.array.rows, config.array.cols, config.post.lanes
-        self.tiles, self.parts = -(-self.width // self.cols), 1 + kernel.two_bytes
+        self.tiles, self.parts, self.item = -(-self.width // self.cols), 1 + kernel.two_bytes, config.operand_bytes
         self.depth = config.accumulators.depth
-        self.key_bytes = self._aligned(self.cols * self.elements)
-        self.value_bytes = self._aligned((self.cols - 1) * self.width + self.tiles * self.cols)
+        self.key_bytes = self._aligned(self.cols * self.elements * self.item)
+        self.value_bytes = self._aligned(((self.cols - 1) * self.width + self.tiles * self.cols) * self.item)
         self._check()
         self._own = self.queries
         if self._stacks():
@@ -99,7 +101,7 @@ class AttentionLayer:
         for key, least, given, what in (
                 ("scratchpads.weight_bytes", self.key_bytes + self.value_bytes, pads.weight_bytes,
                  "a block of keys and one of values"),
-                ("scratchpads.output_bytes", self.tiles * self.cols + self.line, pads.output_bytes, "a row of outputs"),
+                ("scratchpads.output_bytes", self.pitch + self.line, pads.output_bytes, "a row of outputs"),
                 ("accumulators.depth", self.tiles, self.depth, "a row of outputs"),
                 ("scratchpads.activation_bytes", self._room(1, 1), pads.activation_bytes,
                  "a query and its numerators"),
@@ -107,6 +109,16 @@ class AttentionLayer:
                  "a row of masks")):
             if given < least:
                 raise PearrayError(f"{name}: {key} must be at least {least} to hold {what}, not {given}")
+
+    @property
+    def numerators(self) -> int:
+        """Bytes of a row of numerators."""
+        return self.cols * self.item
+
+    @property
+    def pitch(self) -> int:
+        """Bytes of a row of outputs in the output scratchpad."""
+        return self.tiles * self.cols * self.item
 
     @property
     def line(self) -> int:
@@ -125,11 +137,11 @@ class AttentionLayer:
 
     def numerator_bytes(self, rows: int) -> int:
         """Room of a block of numerators."""
-        return self._aligned(rows * self.cols * self.parts)
+        return self._aligned(rows * self.numerators * self.parts)
 
     def query_bytes(self, rows: int) -> int:
         """Room of a block of queries."""
-        return self._aligned(rows * self.elements)
+        return self._aligned(rows * self.elements * self.item)
 
     def standing(self, rows: int, blocks: int) -> int:
         """How many of some blocks of queries stand at a time: two if there is room, so that the next comes early."""
@@ -188,7 +200,8 @@ class AttentionLayer:
         for number in range(-(-self.keys // self.cols)):
             first = number * self.cols
             mask = self.mask(head, start, end, number)
-            seen = seeing(low, high, first, self.cols, mask)
+            hidden = () if self.kernel.mask is None else (self.kernel.mask.hidden,)
+            seen = seeing(low, high, first, self.cols, mask, *hidden)
             at = np.flatnonzero(seen)
             if at.size:
                 found.append((number, int(at[0]), int(at[-1]) + 1,

@@ -163,15 +163,15 @@ class _Emitter:
     def _execute_strip(self, product: Product, keys: Region, bank: int, row: int, strip: tuple[int, int],
                        cut: tuple[int, int]) -> None:
         """Emit an EXECUTE of some queries and some of their elements."""
-        elements, (start, stop) = self._layer.elements, strip
-        base, at = product.query.activation + start * elements, row + start - product.keys.rows[0]
+        elements, item, (start, stop) = self._layer.elements, self._layer.item, strip
+        base, at = product.query.activation + start * elements * item, row + start - product.keys.rows[0]
         writes = [Region(f"sums {bank}", at, at + stop - start)]
         if cut[1] > self._layer.rows:
             writes.append(Region(f"port {bank}", 0, 1))
         self._hazards.emit(
-            Opcode.EXECUTE, scores_body(rows=stop - start, elements=cut, pitch=elements, a_base=base, w_base=keys.first,
-                                        row=at, bank=bank),
-            reads=[Region("activation", base, base + (stop - start) * elements), keys], writes=writes)
+            Opcode.EXECUTE, scores_body(rows=stop - start, elements=cut, pitch=elements, a_base=base // item,
+                                        w_base=keys.first // item, row=at, bank=bank),
+            reads=[Region("activation", base, base + (stop - start) * elements * item), keys], writes=writes)
 
     def _parts(self, product: Product) -> Iterator[tuple[int, int]]:
         """Rows of a block of scores that are moved together, each part half as long as the one before."""
@@ -188,18 +188,18 @@ class _Emitter:
     def _emit_part(self, product: Product, bank: int, row: int, part: tuple[int, int],
                    segments: Sequence[Segment]) -> None:
         """Emit the POSTs of some rows of a block of scores, and the MOVEs of their numerators."""
-        layer, cols, (first, end) = self._layer, self._layer.cols, part
-        most = max(self._scratchpad.capacity // 2 // cols, 1)
+        layer, pitch, (first, end) = self._layer, self._layer.numerators, part
+        most = max(self._scratchpad.capacity // 2 // pitch, 1)
         for byte in range(layer.parts):
             for at in range(first, end, most):
                 stop = min(at + most, end)
-                size = (stop - at) * cols
+                size = (stop - at) * pitch
                 place = self._scratchpad.take(size)
                 self._scratchpad.give_back()
                 for start, count, fields in self._posts(product, segments, at, stop):
-                    self._post_scores(product, bank, row + start, start, count, place + (start - at) * cols, fields,
+                    self._post_scores(product, bank, row + start, start, count, place + (start - at) * pitch, fields,
                                       byte)
-                target = product.numerators + byte * product.rows * cols + at * cols
+                target = product.numerators + byte * product.rows * pitch + at * pitch
                 self._hazards.emit(Opcode.MOVE, moved(_ACTIVATION, place, target, size),
                                    reads=[Region("output", place, place + size)],
                                    writes=[Region("activation", target, target + size)])
@@ -221,8 +221,9 @@ class _Emitter:
         state = product.query.state + product.keys.rows[0] + start
         shifts = product.shifts + start
         body = numerators_body(
-            rows=rows, bank=bank, row=row, low=low, high=high, slope=slope, factor=layer.kernel.unit, shift_base=shifts,
-            state_base=state, out_base=place, cols=layer.cols, opens=product.keys.is_first,
+            rows=rows, bank=bank, row=row, low=low, high=high, slope=slope,
+            number=layer.kernel.scale if layer.kernel.is_float else layer.kernel.unit, shift_base=shifts,
+            state_base=state, out_base=place, pitch=layer.numerators, opens=product.keys.is_first,
             byte=byte if layer.parts > 1 else None)
         reads = [Region(f"sums {bank}", row, row + rows), Region(f"port {bank}", 0, 1), Region("scale", 0, 1)]
         if product.keys.has_bias:
@@ -230,7 +231,7 @@ class _Emitter:
             body |= {"bias": 1, "bias_base": bias.first * (layer.cols // layer.lanes),
                      "bias_mstep": 0 if product.bias else layer.cols // layer.lanes}
             reads.append(bias)
-        writes = [Region("output", place, place + rows * layer.cols)]
+        writes = [Region("output", place, place + rows * layer.numerators)]
         if byte == 0:
             writes.append(Region("shifts", shifts, shifts + rows))
         self._hazards.emit(Opcode.POST, body, reads, writes)
@@ -264,18 +265,19 @@ class _Emitter:
     def _execute_values(self, product: Product, values: Region, cut: tuple[int, int], byte: int) -> None:
         """Emit an EXECUTE of some tiles of a product AV."""
         layer, query, keys, rows = self._layer, product.query, product.keys, product.rows
-        base, at = product.numerators + byte * rows * layer.cols, query.sums + keys.rows[0]
+        base, at = product.numerators + byte * rows * layer.numerators, query.sums + keys.rows[0]
         is_first = keys.is_first and byte == 0
         writes = [Region("sums 1", at + tile * query.block.rows, at + tile * query.block.rows + rows)
                   for tile in range(*cut)]
         if not is_first or keys.keys > layer.rows:
             writes.append(Region("port 1", 0, 1))
-        body = values_body(rows=rows, keys=keys.keys, cols=layer.cols, width=layer.width, tiles=cut, a_base=base,
-                           w_base=values.first, row=at, tile_rows=query.block.rows, shift_base=product.shifts,
-                           is_first=is_first, is_low=byte == 1)
+        body = values_body(
+            rows=rows, keys=keys.keys, cols=layer.cols, width=layer.width, tiles=cut, a_base=base // layer.item,
+            w_base=values.first // layer.item, row=at, tile_rows=query.block.rows, shift_base=product.shifts,
+            is_first=is_first, is_low=byte == 1)
         self._hazards.emit(
             Opcode.EXECUTE, body,
-            reads=[Region("activation", base, base + rows * layer.cols), values,
+            reads=[Region("activation", base, base + rows * layer.numerators), values,
                    Region("shifts", product.shifts, product.shifts + rows)], writes=writes)
 
 

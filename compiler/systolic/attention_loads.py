@@ -120,11 +120,12 @@ class Loads:
         layer = self._layer
         while query.left:
             first, end = query.left.popleft()
-            address, view = query.activation + first * layer.elements, layer.kernel.q.view
+            row, view, item = layer.elements * layer.item, layer.kernel.q.view, layer.item
+            address = query.activation + first * row
             for rows, element in layer.runs(view, query.block.head, query.block.start + first, end - first):
-                length = rows * layer.elements
-                self._copy(_ACTIVATION, view.buffer.address + element, address,
-                           Region("activation", address, address + length), layer.elements, (rows, view.stride("p")))
+                length = rows * row
+                self._copy(_ACTIVATION, view.buffer.address + element * item, address,
+                           Region("activation", address, address + length), row, (rows, view.stride("p") * item))
                 address += length
             yield first, end
 
@@ -159,8 +160,8 @@ class Loads:
         group = product.query.block.head // layer.shared
         element = layer.kernel.element(view, group, m=product.keys.number * layer.cols)
         region = self._region(tiles, index)
-        self._copy(_WEIGHT, view.buffer.address + element, region.first, region, width,
-                   (product.keys.keys, view.stride("m")))
+        self._copy(_WEIGHT, view.buffer.address + element * layer.item, region.first, region, width * layer.item,
+                   (product.keys.keys, view.stride("m") * layer.item))
         return True
 
     def _region(self, tiles: Tiles, index: int) -> Region:
@@ -174,8 +175,8 @@ class Loads:
     # Constants.
 
     def load_scale(self) -> None:
-        """Load the factor of scores, once."""
-        if self._has_scale:
+        """Load the factor of scores, once, unless commands have it."""
+        if self._has_scale or self._layer.kernel.is_float:
             return
         self._has_scale = True
         entry = np.zeros((self._layer.lanes, 2), np.float32)

@@ -61,7 +61,7 @@ class Outputs:
         self.flush()
         layer, rows = self._layer, query.block.rows
         is_last = query is self._queries[-1]
-        most = max(self._scratchpad.capacity // 2 // (layer.tiles * layer.cols), 1)
+        most = max(self._scratchpad.capacity // 2 // layer.pitch, 1)
         if is_last:
             most = max(min(most, -(-rows // _LAST_PARTS)), 1)
         elif self._may_spread(query):
@@ -98,21 +98,22 @@ class Outputs:
     def _normalise(self, query: Queries, first: int, end: int, cuts: Sequence[tuple[int, int]]) -> None:
         """Emit the POSTs of some rows of outputs, one for each range of tiles, and their STORE."""
         layer, rows = self._layer, query.block.rows
-        pitch = layer.tiles * layer.cols
+        pitch = layer.pitch
         size = (end - first) * pitch
         place = self._scratchpad.take(size)
         self._scratchpad.give_back()
         region = Region("output", place, place + size)
         for cut in cuts:
             body = normalise_body(rows=end - first, tiles=cut, row=query.sums + first, tile_rows=rows,
-                                  quotients=query.state + first, out_base=place, cols=layer.cols, pitch=pitch)
+                                  quotients=query.state + first, out_base=place, tile_bytes=layer.numerators,
+                                  pitch=pitch, bounds=None if layer.kernel.is_float else (-128, 127))
             reads = [Region("sums 1", query.sums + tile * rows + first, query.sums + tile * rows + end)
                      for tile in range(*cut)]
             self._hazards.emit(Opcode.POST, body, [*reads, Region("port 1", 0, 1)], [region])
         view, at = layer.kernel.y.view, place
         for count, element in layer.runs(view, query.block.head, query.block.start + first, end - first):
-            body = block(dram=view.buffer.address + element, address=at, length=layer.width,
-                         dims=[(count, view.stride("p"), pitch)])
+            body = block(dram=view.buffer.address + element * layer.item, address=at, length=layer.width * layer.item,
+                         dims=[(count, view.stride("p") * layer.item, pitch)])
             self._hazards.emit(Opcode.STORE, body, reads=[region])
             at += count * pitch
         if end == rows:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ...hdl.arithmetic.floating import FloatArithmetic
 from ...hdl.post.average import SEARCH, STATES
 from ...hdl.post.pairs import ELEMENT_FRACTION, pair_words
 from ...hdl.post.row_softmax import RowPass
@@ -14,8 +15,9 @@ from ...hdl.systolic.commands import Destination
 from ...hdl.systolic.config import SystolicConfig
 from ..averages import averaged
 from ..cells import POSTED, Cells, ProgramError
+from ..float_outputs import float_outputs
 from ..interpreter import Interpreter
-from ..softmax_rows import SoftmaxRows
+from ..softmax_rows import FloatSoftmaxRows, SoftmaxRows
 from .handover import release
 from .norm_rows import NormRows
 from .row_passes import RowPasses
@@ -48,6 +50,8 @@ class SystolicInterpreter(Interpreter):
         self._depth = config.accumulators.depth
         if config.has_softmax:
             self._softmax = SoftmaxRows(config.sum_rows)
+            if isinstance(config.arithmetic, FloatArithmetic):
+                self._softmax = self._float_softmax = FloatSoftmaxRows(config.sum_rows, config.arithmetic.format)
         if config.has_row_softmax:
             self._passes = RowPasses()
         if config.has_norms:
@@ -224,6 +228,12 @@ class SystolicInterpreter(Interpreter):
             return super()._scaled(m, scale, sums, ordinal, clock, body)
         entry = self._entries(Parameter.SCALE, np.array([scale]), sums.shape[1], body, ordinal, clock, each=0)[0]
         return self._softmax.numerators(sums, entry[:, :4].copy().view("<f4").reshape(-1), ordinal, clock, body)
+
+    def _float_bits(self, sums: np.ndarray, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> np.ndarray:
+        if body.get("softmax"):
+            return self._float_softmax.numerator_bits(sums, ordinal, clock, body)
+        scales = self._softmax.scales(len(sums), body) if body.get("normalise") else None
+        return float_outputs(self.config, sums, body, scales)
 
     def _elements(self, sums: np.ndarray, ordinal: int, clock: np.ndarray) -> np.ndarray:
         """Elements of rows that pairs of bytes are."""

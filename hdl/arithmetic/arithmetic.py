@@ -179,11 +179,11 @@ class Arithmetic(ABC):
         """
 
     def accumulate_shifted(self, m: Module, old: Value, new: Value, control: Any) -> Value:
-        """Next value of an accumulator of which, or of whose partial sum, low bits are rounded away beforehand.
+        """Next value of an accumulator which, or whose partial sum, is divided by a power of two beforehand.
 
         Parameters and result are those of :meth:`accumulate`, and it takes as long. ``control.shift`` tells what is
-        shifted: ``old`` if its bit of that name is set, else ``new``, by ``amount`` bits, and rounded half up. A row
-        that overwrites or keeps the greater never shifts ``old``. Only formats of integers have it.
+        divided: ``old`` if its bit of that name is set, else ``new``, by ``2**amount``, of 0 to 31. Integers are
+        rounded half up. A row that overwrites or keeps the greater never divides ``old``.
         """
         raise NotImplementedError(f"{type(self).__name__} has no shifts")
 

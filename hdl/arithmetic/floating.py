@@ -108,13 +108,32 @@ class FloatArithmetic(Arithmetic):
 
     def accumulate(self, m: Module, old: Value, new: Value, control: Any) -> Value:
         """Choose what enters the sum in one cycle, then add."""
+        return self._accumulated(m, old, new, less_than(old, new), control)
+
+    def _accumulated(self, m: Module, old: Value, new: Value, is_less: Value, control: Any) -> Value:
+        """Choose, where `is_less` says whether the accumulator is less than the partial sum, and add."""
         kept, added = Signal(FLOAT32.bits, name="kept"), Signal(FLOAT32.bits, name="added")
-        is_less = less_than(old, new)
         m.d.sync += [
             kept.eq(Mux(control.first | control.maximum & is_less, _NEUTRAL, old)),
             added.eq(Mux(~control.first & control.maximum & ~is_less, _NEUTRAL, new)),
         ]
         return self.add(m, kept, added, self.accumulator, "accumulated")
+
+    def accumulate_shifted(self, m: Module, old: Value, new: Value, control: Any) -> Value:
+        """Subtract from the exponent of one of both, then accumulate them."""
+        shift = control.shift
+        chosen, divided = Signal(FLOAT32.bits, name="to_divide"), Signal(FLOAT32.bits, name="divided")
+        exponent = chosen[FLOAT32.fraction:-1]
+        lower = Signal(FLOAT32.exponent, name="lower_exponent")
+        m.d.comb += [
+            chosen.eq(Mux(shift.old, old, new)),
+            lower.eq(exponent - shift.amount),
+            divided.eq(Mux(exponent.all() | (shift.amount == 0), chosen, Mux(
+                exponent > shift.amount, Cat(chosen[:FLOAT32.fraction], lower, chosen[-1]), 0))),
+        ]
+        # What is divided is not compared.
+        return self._accumulated(m, Mux(shift.old, divided, old), Mux(shift.old, new, divided), less_than(old, new),
+                                 control)
 
     def combine(self, m: Module, a: Value, b: Value, without: Value, maximum: Value) -> Value:
         """Add or compare at once."""

@@ -152,13 +152,18 @@ class Post(wiring.Component):
     @classmethod
     def softmax_delay_of(cls, config: Config) -> int:
         """Return the cycles by which what softmax makes of sums comes later than other outputs; 0 without it."""
-        begun = cls.settings_cycle_of(config) - Softmax.SCORE
+        begun = cls._softmax_cycle_of(config)
         return (begun + Softmax.latency_of(config) - (cls.latency_of(config) - 1)) * config.has_softmax
+
+    @staticmethod
+    def _softmax_cycle_of(config: Config) -> int:
+        """Return the cycles from the read of a row of scores to when softmax is told of it."""
+        return Lanes.cycle_of(config) + lane_of(config).score_cycle_of(config) - Softmax.SCORE
 
     @classmethod
     def quotient_delay_of(cls, config: Config) -> int:
         """Return the cycles from the last group of softmax to the first of normalised rows, at least."""
-        found = cls.settings_cycle_of(config) - Softmax.SCORE + Softmax.settled_of(config)
+        found = cls._softmax_cycle_of(config) + Softmax.settled_of(config)
         return found - (Lanes.cycle_of(config) - Softmax.QUOTIENT)
 
     @staticmethod
@@ -219,7 +224,7 @@ class Post(wiring.Component):
                       routines=routines).build(m, platform)
         writer = OutputWriter(config=config, banks=self._banks, lines=self._lines, command=command, raw=raw,
                               groups=groups, valid=valid, first=first, settings_cycle=settings_cycle,
-                              numerators=self._numerators(m, softmax, lanes))
+                              numerators=self._numerators(m, config, softmax, lanes))
         output = self.output if routines is None else self._outputs(m, routines)
         written = writer.build(m, platform, lanes, output)
         done, group, write = delay(m, last[-1], 2, "done"), reading, delay(m, written, 1, "written")
@@ -257,7 +262,7 @@ class Post(wiring.Component):
         if not config.has_softmax:
             return None, Const(0)
         m.submodules.softmax = softmax = Softmax(config)
-        cycle = self.settings_cycle_of(config) - Softmax.SCORE
+        cycle = self._softmax_cycle_of(config)
         valid = walk.valid & command.softmax
         m.d.comb += [
             softmax.command.eq(command),
@@ -311,12 +316,13 @@ class Post(wiring.Component):
         return softmax, rows, norms, [*ripe, norms.ripe], Cat(*busy, norms.busy)
 
     @staticmethod
-    def _numerators(m, softmax, lanes):
-        """Give softmax, where there is any, the lanes' scores; return its bytes."""
+    def _numerators(m, config, softmax, lanes):
+        """Give softmax, where there is any, the lanes' scores; return its numerators, or bytes of them."""
         if softmax is None:
             return None
         for index, lane in enumerate(lanes):
-            m.d.comb += [softmax.score[index].eq(lane.score), softmax.hidden[index].eq(lane.hidden)]
+            m.d.comb += [softmax.score[index].eq(lane.score), softmax.hidden[index].eq(lane.hidden),
+                         *([softmax.none[index].eq(lane.none)] if config.has_floats else [])]
         return [softmax.output[index] for index in range(len(lanes))]
 
     def _routines(self, m):

@@ -2,22 +2,29 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from ..arithmetic.float_add import FloatAdd
 from ..arithmetic.float_convert import FloatNarrow, widened
+from ..arithmetic.float_formats import FLOAT32
+from ..arithmetic.float_multiply import FloatMultiply
 from ..arithmetic.floating import less_than
 from ..blocks.pipeline import delay
 from ..shell.commands import Rounding
 from ..shell.config import Config
+from .float_numerators import FloatScore
+from .numerators import SCORE_BITS
 from .post_lane import PostLane
 
 __all__ = ["FloatLane", "FloatSettings", "bound_of", "field_of"]
 
 #: Bit of a command's ``low`` and ``high`` that says that there is such a bound, of the format below it. It is the sign.
 _BOUND = 16
+
+#: Sign of a float32.
+_NEGATIVE = 1 << 31
 
 
 def field_of(bits: int) -> int:
@@ -55,7 +62,7 @@ class FloatSettings(data.Struct):
 
 
 class FloatLane(PostLane):
-    """Bias, bounds and conversion of one output per cycle.
+    """Bias, factor, bounds and conversion of one output per cycle.
 
     Ports are as of :class:`.lane.Lane`, which has more of them.
 
@@ -72,12 +79,18 @@ class FloatLane(PostLane):
         ``NONE``, or any other for a conversion.
     accumulator, bias : :py:`In(32)`
         Sum and bias, float32.
+    factor : :py:`In(32)`
+        With ``post.softmax``, what a biased sum is multiplied by: float32, as many cycles after it as an addition
+        takes.
     settings : :py:`In(FloatSettings)`
         Settings of the value that came in ``settings_cycle`` cycles ago.
     output_valid : :py:`Out(1)`
         ``valid``, ``latency`` cycles later.
     output : :py:`Out(32)`
         The float32 value, or in the lowest bytes what it is rounded to, to nearest, halves to even.
+    score : :py:`Out(signed(25))`, hidden : :py:`Out(1)`, none : :py:`Out(1)`
+        With ``post.softmax``, the value as an integer (:class:`FloatScore`), :meth:`score_cycle_of` cycles after it;
+        whether the biased sum is minus infinity; and whether it is another infinity, or no number.
     """
 
     SETTINGS = FloatSettings
@@ -94,12 +107,19 @@ class FloatLane(PostLane):
             "settings": In(FloatSettings),
             "output_valid": Out(1),
             "output": Out(32),
+            **({"factor": In(32), "score": Out(signed(SCORE_BITS)), "hidden": Out(1), "none": Out(1)}
+               if config.has_softmax else {}),
         })
 
     @classmethod
     def settings_cycle_of(cls, config: Config) -> int:
-        """Return the cycles from a value to its settings: the bias's addition."""
-        return config.arithmetic.add_latency
+        """Return the cycles from a value to its settings: the bias's addition, and a multiplication if there is one."""
+        return config.arithmetic.add_latency + FloatMultiply.MOST * config.has_softmax
+
+    @classmethod
+    def score_cycle_of(cls, config: Config) -> int:
+        """Return the cycles from a value to its score, with ``post.softmax``."""
+        return cls.settings_cycle_of(config) + FloatScore.LATENCY
 
     @classmethod
     def latency_of(cls, config: Config) -> int:
@@ -111,10 +131,12 @@ class FloatLane(PostLane):
         m = Module()
 
         m.d.comb += self.output_valid.eq(delay(m, self.valid, self.latency, "valid"))
-        m.submodules.adder = adder = FloatAdd(self.settings_cycle)
+        m.submodules.adder = adder = FloatAdd(self._config.arithmetic.add_latency)
         m.d.comb += [adder.a.eq(self.accumulator), adder.b.eq(self.bias)]
 
         settings, total = self.settings, adder.sum
+        if self._config.has_softmax:
+            total = self._multiplied(m, total)
         below, above = Signal(reset_less=True), Signal(reset_less=True)
         m.d.sync += [
             below.eq(settings.has_low & less_than(total, settings.low)),
@@ -132,3 +154,19 @@ class FloatLane(PostLane):
         m.d.sync += self.output.eq(Mux(raw, plain, narrow.narrow))
 
         return m
+
+    def _multiplied(self, m, total):
+        """Multiply a sum by its factor, and give softmax its score."""
+        m.submodules.multiplier = multiplier = FloatMultiply(FLOAT32, FloatMultiply.MOST)
+        m.submodules.integer = integer = FloatScore()
+        cycles = FloatMultiply.MOST + FloatScore.LATENCY
+        special, minus = total[FLOAT32.fraction:-1].all(), total == _NEGATIVE | FLOAT32.beyond
+        m.d.comb += [
+            multiplier.a.eq(total),
+            multiplier.b.eq(self.factor),
+            integer.number.eq(multiplier.product),
+            self.score.eq(integer.score),
+            self.hidden.eq(delay(m, minus, cycles, "hidden", reset_less=True)),
+            self.none.eq(delay(m, special & ~minus, cycles, "none", reset_less=True)),
+        ]
+        return multiplier.product

@@ -200,6 +200,7 @@ class Lanes:
         rounding = delay(m, command.rounding, cycle, "rounding", reset_less=True)
         use_bias = delay(m, command.bias, cycle - 1, "use_bias", reset_less=True)
         group = delay(m, self.walk.group, AccumulatorRead.LATENCY, "group", reset_less=True)
+        factor = None if self.softmax is None else self._float_factor(m, self.softmax)
         units = [FloatLane(config) for _ in range(config.post.lanes)]
         for index, lane in enumerate(units):
             unit.add(m, f"lane_{index}", lane, platform)
@@ -214,6 +215,7 @@ class Lanes:
                                           reset_less=True)),
                 lane.bias.eq(offset),
                 lane.settings.eq(self.settings),
+                *([] if factor is None else [lane.factor.eq(factor)]),
             ]
         return units
 
@@ -224,6 +226,19 @@ class Lanes:
             beat_words(config), place_bits(config), INSTRUCTION_BYTES // WORD_BYTES, INSTRUCTIONS)
         self._written(m, port, memory, config.commands.destination["ROUTINE"])
         m.d.comb += [memory.line.eq(self.routines.number), self.routines.instruction.eq(memory.data.as_value())]
+
+    def _float_factor(self, m, softmax):
+        """What biased sums are multiplied by: a row's quotient, the scale of a command of softmax, or 1."""
+        walk, cycle = self.walk, self.cycle_of(self.config)
+        row = delay(m, walk.scale_line, cycle - Softmax.QUOTIENT, "quotient_row", reset_less=True)
+        m.d.comb += softmax.quotient_row.eq(row)
+        scale = Signal(32, name="score_scale", reset_less=True)
+        # Groups of the command before are given theirs in the cycles before.
+        with m.If(delay(m, walk.valid & walk.first & walk.command.softmax, cycle - 1, "scale_valid")):
+            m.d.sync += scale.eq(Cat(walk.command.low[:16], walk.command.high[:16]))
+        flags = delay(m, Cat(walk.command.softmax, walk.command.normalise), cycle, "has_factor", reset_less=True)
+        factor = Mux(flags[1], softmax.quotient, Mux(flags[0], scale, _ONE))
+        return delay(m, factor, self.config.arithmetic.add_latency, "factor", reset_less=True)
 
     @staticmethod
     def _written(m, port, memory, destination):

@@ -1,13 +1,15 @@
 """Numerators of softmax: powers of two of scores less the greatest score of their row."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from collections.abc import Sequence
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib.wiring import In, Out
 
 from ..blocks.line import Line
 from ..blocks.pipeline import delay
 from ..blocks.unit import Unit, add
 
-__all__ = ["EMPTY", "EXPONENT", "NUDGES", "NUMERATORS", "SCORE_BITS", "Numerator"]
+__all__ = ["EMPTY", "EXPONENT", "NUDGES", "NUMERATORS", "SCORE_BITS", "Numerator", "looked_up", "shifted"]
 
 #: Bits of a score, in the base-2 logarithm with as many bits behind the point as :data:`NUMERATORS` has.
 SCORE_BITS = 25
@@ -27,6 +29,23 @@ NUDGES = tuple(int(f"{column:05b}"[::-1], 2) * 8 + 4 for column in range(32))
 
 #: Bits of a numerator of two bytes.
 _BITS = 16
+
+
+def looked_up(m: Module, place: Value, words: Sequence[int], bits: int) -> Signal:
+    """Look a word up, a cycle later: a ROM, of which hardware without initial values makes logic."""
+    entry = Signal(bits, reset_less=True)
+    with m.Switch(place):
+        for number, word in enumerate(words):
+            with m.Case(number):
+                m.d.sync += entry.eq(word)
+    return entry
+
+
+def shifted(value: Value, distance: Value, bits: Sequence[int]) -> Value:
+    """Shift right by some bits of a distance."""
+    for bit in bits:
+        value = Mux(distance[bit], value >> (1 << bit), value)
+    return value
 
 
 class Numerator(Unit):
@@ -94,7 +113,7 @@ class Numerator(Unit):
         add(m, "rests", rests := Line(len(rest), self._wait - 1), platform)
         m.d.comb += [exponents.i.eq(exponent), rests.i.eq(rest)]
         waited = exponents.o.as_signed()
-        entry = delay(m, self._table(m, rests.o), 1, "entry", reset_less=True)
+        entry = delay(m, looked_up(m, rests.o, NUMERATORS, _BITS), 1, "entry", reset_less=True)
         difference = Signal(EXPONENT.width + 1, reset_less=True)
         # No exponent but that of nothing is below -2**16.
         nothing = Signal(reset_less=True)
@@ -106,30 +125,12 @@ class Numerator(Unit):
         far = Signal(reset_less=True)
         value = Cat(Const(0, 1), entry)
         m.d.sync += [
-            first.eq(self._shifted(value, difference, (0, 1))),
+            first.eq(shifted(value, difference, (0, 1))),
             far.eq(nothing | difference[5:].any()),
-            second.eq(Mux(far, 0, self._shifted(first, delay(m, difference[:5], 1, "distance", reset_less=True),
-                                                (2, 3, 4)))),
+            second.eq(Mux(far, 0, shifted(first, delay(m, difference[:5], 1, "distance", reset_less=True), (2, 3, 4)))),
         ]
         nudged = second[1:] + self.nudge
         m.d.sync += self.value.eq(Mux(self.two_bytes, second[1:] + second[0], Cat(Const(0, 8), nudged[8:_BITS])))
         m.d.sync += self.output.eq(Mux(self.low_byte, self.value[:8], self.value[8:]))
 
         return m
-
-    @staticmethod
-    def _table(m, place):
-        """Look an entry up, a cycle later: a ROM, of which hardware without initial values makes logic."""
-        entry = Signal(_BITS, reset_less=True)
-        with m.Switch(place):
-            for number, word in enumerate(NUMERATORS):
-                with m.Case(number):
-                    m.d.sync += entry.eq(word)
-        return entry
-
-    @staticmethod
-    def _shifted(value, distance, bits):
-        """Shift right by some bits of a distance."""
-        for bit in bits:
-            value = Mux(distance[bit], value >> (1 << bit), value)
-        return value

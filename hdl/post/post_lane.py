@@ -47,6 +47,11 @@ class PostLane(Unit):
         raise NotImplementedError
 
     @classmethod
+    def score_cycle_of(cls, config: Config) -> int:
+        """Return the cycles from a value to its score, with ``post.softmax``."""
+        return cls.settings_cycle_of(config)
+
+    @classmethod
     def latency_of(cls, config: Config) -> int:
         """Return the cycles from a value to its output."""
         raise NotImplementedError

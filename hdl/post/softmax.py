@@ -5,14 +5,16 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from ..arithmetic.float_formats import FLOAT32
 from ..blocks import unit
 from ..blocks.pipeline import delay, taps
 from ..blocks.rules import apart, never, rests
 from ..blocks.tree import tree
 from ..shell.commands import Rounding
 from ..shell.config import Config
+from .float_numerators import FloatNumerator, greatest_numerator
 from .numerators import EXPONENT, NUDGES, SCORE_BITS, Numerator
-from .states import RowStates
+from .states import FRACTION, RowStates
 from .sums import ShiftWrite
 
 __all__ = ["Softmax", "state_softmax_rules"]
@@ -29,7 +31,8 @@ def state_softmax_rules(m: Module, command, valid) -> None:
     fields = dict(data.Layout.cast(command.shape()))
     others = [getattr(command, name) for name in _OTHERS if name in fields] + [command.rounding != Rounding.ONNX]
     softmax = [*others, command.zero_point, command.table, command.per_channel, command.normalise,
-               command.n_count != 1, command.low_byte & ~command.two_bytes]
+               command.n_count != 1]
+    softmax += [command.low_byte & ~command.two_bytes] if "low_byte" in fields else []
     softmax += [command.reduce] if "reduce" in fields else []
     never(m, "softmax", valid & command.softmax & Cat(softmax).any(), "a field is set that it has no place for")
     normalise = [*others, command.per_channel]
@@ -39,7 +42,7 @@ def state_softmax_rules(m: Module, command, valid) -> None:
 
 
 class Softmax(wiring.Component):
-    """Turn rows of scores into bytes of numerators, and keep the greatest exponents and sums of rows.
+    """Turn rows of scores into numerators, or bytes of them, and keep the greatest exponents and sums of rows.
 
     A row comes as ``score_columns / lanes`` groups, one a cycle. They wait until the last has told the greatest
     exponent of the row, so that a group's bytes leave :meth:`latency_of` cycles after it, at the rate at which groups
@@ -63,8 +66,10 @@ class Softmax(wiring.Component):
         Scores of the group, :attr:`SCORE` cycles later.
     hidden : :py:`In(lanes)`
         Scores that do not count, wherever they stand; with them.
+    none : :py:`In(lanes)`
+        With floats, scores that are no number; with them.
     output : :py:`Out(ArrayLayout(8, lanes))`
-        Bytes of numerators.
+        Bytes of numerators; with floats numerators, of the operands' bits.
     shifts : :py:`Out(ShiftWrite(score_rows))`
         Shift of a row; earlier than its last byte.
     quotient_row : :py:`In(range(score_rows))`, quotient : :py:`Out(31)`
@@ -86,7 +91,8 @@ class Softmax(wiring.Component):
             "first": In(1),
             "score": In(data.ArrayLayout(signed(SCORE_BITS), lanes)),
             "hidden": In(lanes),
-            "output": Out(data.ArrayLayout(8, lanes)),
+            **({"none": In(lanes)} if config.has_floats else {}),
+            "output": Out(data.ArrayLayout(config.arithmetic.bits if config.has_floats else 8, lanes)),
             "shifts": Out(ShiftWrite(rows)),
             "quotient_row": In(range(rows)),
             "quotient": Out(31),
@@ -119,7 +125,7 @@ class Softmax(wiring.Component):
         """Build the walk of rows, the lanes, and what they have in common."""
         m = Module()
 
-        config, command = self._config, self.command
+        config = self._config
         groups, wait, levels = self._groups_of(config), self.wait_of(config), ceil_log2(config.post.lanes)
         # Cycles in which exponents of a group, and its numerators, have been reduced to one each.
         exponent = self.SCORE + self._EXPONENT + levels
@@ -128,20 +134,12 @@ class Softmax(wiring.Component):
         first = taps(m, self.valid & self.first, value - 2, "first")
         self._state_rules(m, wait)
 
-        flags = Signal(34, reset_less=True)
-        with m.If(first[0]):
-            m.d.sync += flags.eq(Cat(command.two_bytes, command.low_byte, command.opens, command.low[:16],
-                                     command.high[:15]))
-        # What the command before still needs when its flags have changed.
-        form, keeps = Signal(2, reset_less=True), Signal(2, reset_less=True)
-        with m.If(first[value - 2]):
-            m.d.sync += form.eq(flags[:2])
-        with m.If(first[exponent - 2]):
-            m.d.sync += keeps.eq(flags[1:3])
-
+        keep_flags = self._keep_opens if config.has_floats else self._keep_flags
+        form, keeps, dividend = keep_flags(m, first[0], first[value - 2], first[exponent - 2])
         row, shift_row, masks = self._walk(m, groups)
         greatest = Signal(EXPONENT, reset_less=True)
-        lanes = self._lanes(m, platform, masks, greatest, form, self._nudges(m, valid[value - 2], groups))
+        nudges = [] if config.has_floats else self._nudges(m, valid[value - 2], groups)
+        lanes = self._lanes(m, platform, masks, greatest, form, nudges)
         begins, ends = self._places(m, "row", valid[exponent - 1], groups)
         opening = Signal()
         with m.If(valid[exponent - 1]):
@@ -155,10 +153,11 @@ class Softmax(wiring.Component):
 
         numerators = tree(m, "numerator", [lane.value for lane in lanes], self._sum)
         begins_sum, _ = self._places(m, "sum", valid[value + levels], groups)
-        total = Signal(16 + ceil_log2(config.score_columns), reset_less=True)
+        total = Signal(len(lanes[0].value) + ceil_log2(config.score_columns), reset_less=True)
         m.d.sync += total.eq(Mux(begins_sum, 0, total) + numerators)
 
-        m.submodules.states = states = RowStates(config.score_rows, len(total), wait, groups)
+        m.submodules.states = states = RowStates(config.score_rows, len(total), wait, groups,
+                                                 0 if config.has_floats else FRACTION)
         wiring.connect(m, wiring.flipped(self.shifts), states.shifts)
         m.d.comb += [
             states.valid.eq(valid[exponent - 1] & ends & ~keeps[0]),
@@ -166,7 +165,7 @@ class Softmax(wiring.Component):
             states.shift_row.eq(delay(m, shift_row, exponent - 2, "shift_row", reset_less=True)),
             states.first.eq(first[exponent - 1] | opening),
             states.opens.eq(keeps[1]),
-            states.dividend.eq(flags[3:]),
+            states.dividend.eq(dividend),
             states.greatest.eq(greatest),
             states.total.eq(total),
             states.quotient_row.eq(self.quotient_row),
@@ -174,6 +173,35 @@ class Softmax(wiring.Component):
         ]
 
         return m
+
+    def _keep_flags(self, m, first, of_values, of_rows):
+        """Keep what belongs to a command from its first group on.
+
+        Return the form of its numerators, whether its rows keep their states, or begin, and its number that is divided.
+        """
+        command, flags = self.command, Signal(34, reset_less=True)
+        with m.If(first):
+            m.d.sync += flags.eq(Cat(command.two_bytes, command.low_byte, command.opens, command.low[:16],
+                                     command.high[:15]))
+        # What the command before still needs when its flags have changed.
+        form, keeps = Signal(2, reset_less=True), Signal(2, reset_less=True)
+        with m.If(of_values):
+            m.d.sync += form.eq(flags[:2])
+        with m.If(of_rows):
+            m.d.sync += keeps.eq(flags[1:3])
+        return form, keeps, flags[3:]
+
+    def _keep_opens(self, m, first, of_values, of_rows):
+        """Keep whether a command's rows begin, all that it says of floats; the rest is the same for all."""
+        flag, opens = Signal(reset_less=True), Signal(reset_less=True)
+        with m.If(first):
+            m.d.sync += flag.eq(self.command.opens)
+        with m.If(of_rows):
+            m.d.sync += opens.eq(flag)
+        # Sums count half a bit of float32's significand; numerators may be greater than 1.
+        form = self._config.arithmetic.format
+        exponent = FLOAT32.bias + FLOAT32.fraction - greatest_numerator(form)
+        return None, Cat(Const(0, 1), opens), Const(exponent << FLOAT32.fraction, 31)
 
     def _state_rules(self, m, wait):
         """State how far commands lie apart, since what lanes and rows are told of one changes on the way, and rests."""
@@ -244,16 +272,20 @@ class Softmax(wiring.Component):
         groups, wait = self._groups_of(self._config), self.wait_of(self._config)
         least = ceil_log2(self._config.post.lanes) + groups - 1 + self._ROW
         greatest = delay(m, greatest, wait - least, "greatest", reset_less=True)
-        units = [Numerator(wait) for _ in range(self._config.post.lanes)]
+        has_floats, lanes = self._config.has_floats, self._config.post.lanes
+        units = [FloatNumerator(wait, self._config.arithmetic.format) if has_floats else Numerator(wait)
+                 for _ in range(lanes)]
         for index, lane in enumerate(units):
             unit.add(m, f"numerator_{index}", lane, platform)
             m.d.comb += [
                 lane.score.eq(self.score[index]),
                 lane.masked.eq(self.hidden[index] | masks[index]),
                 lane.greatest.eq(greatest),
-                lane.two_bytes.eq(form[0]),
-                lane.nudge.eq(nudges[index]),
-                lane.low_byte.eq(form[1]),
+                *([lane.none.eq(self.none[index])] if has_floats else [
+                    lane.two_bytes.eq(form[0]),
+                    lane.nudge.eq(nudges[index]),
+                    lane.low_byte.eq(form[1]),
+                ]),
                 self.output[index].eq(lane.output),
             ]
         return units

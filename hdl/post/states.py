@@ -28,7 +28,7 @@ class RowStates(Component):
     the command opens its rows, and the block's greatest exponent g and total s:
 
     * m becomes ``max(m, g)``, and the old and the block's part lose the bits by which that is greater than m and g,
-      at most 31 (one of the two loses none): l becomes ``l >> d + (s * 16) >> dp``, rounded to nearest, halves
+      at most 31 (one of the two loses none): l becomes ``l >> d + (s << fraction) >> dp``, rounded to nearest, halves
       upwards.
     * ``d - dp`` is told on :py:`shifts`, 5 cycles after the row.
     * ``dividend / l`` (:class:`Quotient`) becomes the row's quotient, :meth:`settled_of` cycles after the row.
@@ -46,6 +46,8 @@ class RowStates(Component):
         Cycles from a block's greatest exponent to its total, less 4.
     every : int
         Cycles from a row to the next, at least.
+    fraction : int
+        Bits of a row's sum below those of a block's total.
 
     Members
     -------
@@ -72,8 +74,8 @@ class RowStates(Component):
     #: Cycles from a row to the same one again, at least: from the read of its sum to the next cycle after its write.
     APART = 7
 
-    def __init__(self, rows: int, total_bits: int, wait: int, every: int):
-        self._rows, self._wait, self._every = rows, wait, every
+    def __init__(self, rows: int, total_bits: int, wait: int, every: int, fraction: int = FRACTION):
+        self._rows, self._wait, self._every, self._fraction = rows, wait, every, fraction
         super().__init__({
             "valid": In(1), "row": In(range(rows)), "shift_row": In(range(rows)), "first": In(1), "opens": In(1),
             "dividend": In(31), "greatest": In(EXPONENT), "total": In(total_bits), "shifts": Out(ShiftWrite(rows)),
@@ -160,7 +162,7 @@ class RowStates(Component):
         write, stored = self._memory(m, "sum", unsigned(DIVISOR_BITS), row[0])
         now = delay(m, fields[:_DISTANCE + 2], 2, "fields", reset_less=True)
         negative, distance, opens = now[0], now[1:_DISTANCE + 1], now[_DISTANCE + 1]
-        old, part = Mux(opens, 0, stored), self.total << FRACTION
+        old, part = Mux(opens, 0, stored), self.total << self._fraction
         value = Signal(DIVISOR_BITS, name="to_shift", reset_less=True)
         whole = Signal(DIVISOR_BITS, name="whole", reset_less=True)
         m.d.sync += [value.eq(Mux(negative, part, old)), whole.eq(Mux(negative, old, part))]

@@ -12,7 +12,7 @@ from ..arithmetic.integer import IntegerArithmetic
 from ..errors import PearrayError
 from ..sections import Section, integer
 from .commands import ADDRESS_BITS, CommandSet
-from .functions import FUNCTIONS
+from .functions import FLOAT_FUNCTIONS, FUNCTIONS
 
 __all__ = ["Array", "CommandsOf", "Config", "Memory", "OutputScratchpads", "Post"]
 
@@ -52,7 +52,7 @@ class Post(Section):
     averages: int = integer(0, 0, 1, "1 for sums in float32 and steps of any size; needs post.pairs = 1")
     transposed: int = integer(0, 0, 1, "1 for rows of sums that are pixels of one channel, as of depthwise layers")
     maxima: int = integer(0, 0, 1, "1 to write only the greatest of the outputs of a window")
-    softmax: int = integer(0, 0, 1, "1 for softmax of scores and fused attention, where operands have 8 bits")
+    softmax: int = integer(0, 0, 1, "1 for softmax of scores and fused attention, of operands of 8 bits or floats")
     row_softmax: int = integer(0, 0, 1, "1 for softmax of the rows of a tensor; needs post.pairs = 1")
     float_softmax: int = integer(0, 0, 1, "1 for such softmax with sums in float32 as well; needs post.row_softmax = 1")
     norms: int = integer(0, 0, 1, "1 for LayerNorm and RMSNorm, where operands have 8 bits")
@@ -74,15 +74,18 @@ class CommandsOf:
     Parameters
     ----------
     command_set : callable
-        Makes them, from the functions, and ``moves``, whether there are MOVEs.
+        Makes them, from the functions, ``moves``, whether there are MOVEs, and ``floats``, if operands are that.
     """
 
     def __init__(self, command_set: Callable[..., CommandSet]):
         self._command_set = command_set
 
     def __get__(self, config: "Config | None", owner: type["Config"]) -> CommandSet:
-        functions, moves = (frozenset(), False) if config is None else (config.functions, config.has_moves)
-        return self._command_set(functions, moves=moves)
+        if config is None:
+            return self._command_set(frozenset(), moves=False)
+        # Only kinds that compute with floats know of them.
+        kinds = {"floats": True} if config.has_floats else {}
+        return self._command_set(config.functions, moves=config.has_moves, **kinds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +114,8 @@ class Config(ABC):
     SECTIONS: ClassVar[dict[str, type[Any]]]
     #: Commands of programs.
     commands: ClassVar[CommandSet]
-    #: Functions of the vector engine that its configurations can have: keys of :data:`.functions.FUNCTIONS`.
+    #: Functions of the vector engine that its configurations can have: keys of :data:`.functions.FUNCTIONS` and
+    #: :data:`.functions.FLOAT_FUNCTIONS`.
     FUNCTIONS: ClassVar[tuple[str, ...]] = ()
     #: Whether its configurations can have MOVEs.
     can_move: ClassVar[bool] = False
@@ -127,13 +131,13 @@ class Config(ABC):
             object.__setattr__(self, "array", replace(self.array, kind=self.KIND))
         if self.array.kind != self.KIND:
             raise PearrayError(f"array.kind must be {self.KIND!r} in a {type(self).__name__}, not {self.array.kind!r}")
-        for key, function in FUNCTIONS.items():
+        for key, function in {**FLOAT_FUNCTIONS, **FUNCTIONS}.items():
             value = getattr(self._post, key)
             if value and key not in self.FUNCTIONS:
                 raise PearrayError(f"post.{key} must be 0 with array.kind = {self.KIND!r}, not {value}")
             if value and function.needs and not getattr(self._post, function.needs):
                 raise PearrayError(f"post.{key} must be 0 without post.{function.needs} = 1, not {value}")
-            if value and function.floats_only and not self.has_floats:
+            if value and key not in FUNCTIONS and not self.has_floats:
                 raise PearrayError(f"post.{key} must be 0 where operands are integers, not {value}")
         if self.has_moves and not self.can_move:
             raise PearrayError(f"scratchpads.moves must be 0 with array.kind = {self.KIND!r}, "
@@ -147,7 +151,7 @@ class Config(ABC):
         """Numbers that the array computes with, chosen by ``array.operand_bits``."""
         return IntegerArithmetic(self.array.operand_bits)
 
-    @property
+    @cached_property
     def has_floats(self) -> bool:
         """Whether these are of floating point, and so is post-processing."""
         return isinstance(self.arithmetic, FloatArithmetic)
@@ -190,9 +194,10 @@ class Config(ABC):
     @cached_property
     def functions(self) -> frozenset[str]:
         """Functions of the vector engine that it has: those chosen in ``[post]``, where operands allow them."""
+        if self.has_floats:
+            return frozenset(key for key in FLOAT_FUNCTIONS if getattr(self._post, key))
         return frozenset(key for key, function in FUNCTIONS.items() if getattr(self._post, key)
-                         and (self.has_floats if function.floats_only else
-                              self.array.operand_bits == 8 or not function.bytes_only))
+                         and (self.array.operand_bits == 8 or not function.bytes_only))
 
     @property
     def has_pairs(self) -> bool:

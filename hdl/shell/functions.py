@@ -12,7 +12,7 @@ from amaranth.utils import ceil_log2
 
 from .commands import PostBody, variant
 
-__all__ = ["FUNCTIONS", "NORM_STATES", "REDUCE_BITS", "Function", "post_body"]
+__all__ = ["FLOAT_FUNCTIONS", "FUNCTIONS", "NORM_STATES", "REDUCE_BITS", "Function", "post_body"]
 
 #: Width of the number of rows that are compared with a first one.
 REDUCE_BITS = 8
@@ -33,8 +33,8 @@ class Function:
         Bits of a POST that it has.
     fields : mapping of str to int
         Unsigned fields behind those that all POSTs have, and their bits.
-    bytes_only, floats_only : bool
-        Whether it is there with operands of 8 bits only, or with floats only; others but these are for integers.
+    bytes_only : bool
+        Whether it is there with operands of 8 bits only.
     needs : str
         Key of another function that it needs; "" for none.
     """
@@ -43,7 +43,6 @@ class Function:
     flags: tuple[str, ...] = ()
     fields: Mapping[str, int] = field(default_factory=dict)
     bytes_only: bool = False
-    floats_only: bool = False
     needs: str = ""
 
 
@@ -182,7 +181,41 @@ With ``float_row`` set, terms are the bits of float32 numbers that are not negat
 
     ``bias`` and ``per_channel`` must be zero with ``moments``, and with both ``table``, ``product``, ``average``,
     ``search``, ``transposed``, ``reduce``, ``softmax`` and ``normalise``."""),
-    "routines": Function(flags=("routine",), fields={"index": 32}, floats_only=True, doc="""
+}
+
+#: Functions that there are where operands are floats, by their key in ``[post]``: what they do there.
+FLOAT_FUNCTIONS = {
+    "softmax": Function(fields=dict.fromkeys(("softmax", "opens", "slope", "normalise"), 1), doc="""
+    With ``softmax`` set, rows are scores of a block of C keys, and numerators of softmax are written, numbers of the
+    operands' format. Other fields have another meaning then: ``acc_nstep`` is ``last`` and ``bias_nstep`` is ``begin``,
+    in two's complement; ``scale_nstep`` is ``shift_base`` and ``out_nstep`` is ``state_base``; ``low[15:0]`` and
+    ``high[15:0]`` are the lower and upper half of a positive normal float32 number ``scale``. For row m and column j,
+    where ``rshift(x, s)`` is ``x / 2**s`` rounded to nearest, halves upwards,
+
+    1. ``total`` is the sum, with its bias if ``bias`` is set, and ``t = rint(total * scale)``, the product rounded to
+       float32 before, and t clipped to +-(2**24 - 1): a score to the base 2 with 8 fraction bits.
+    2. The key is hidden if ``j >= last + slope * m``, ``j < begin + slope * m`` or ``total`` is minus infinity. If it
+       is not, but ``total`` is infinite or no number, neither is its numerator one; it counts as hidden below.
+    3. ``m_block`` is the greatest ``(t + 255) >> 8`` of keys that are not hidden, -2**17 if all are.
+    4. With ``e = m_block * 256 - t``, ``k = e >> 8`` and T the number of the format that is nearest to
+       ``2**(-(e mod 256) / 256)``, the numerator is ``T * 2**(B - k)``, where B is 0 in bfloat16, and otherwise what
+       the exponent of 1 is stored as. It is 0 for a key that is hidden, for k above 31, and where ``2**(B - k - 1)`` is
+       no normal number of the format.
+    5. Row ``p = state_base + m`` of the states has a maximum and a sum of 40 bits, taken as -2**17 and 0 if ``opens``
+       is set. Its new maximum is the greater of it and ``m_block``; ``d`` and ``dp`` are that less the old one and less
+       ``m_block``, at most 31. Its new sum is ``rshift(sum, d) + rshift(added, dp)``, where ``added`` is the sum of
+       ``rshift(T * 2**23, k)`` of all numerators that are not 0.
+    6. Shift ``shift_base + m`` is ``d - dp``, for EXECUTEs. Quotient ``p`` is ``2**(23 - B)`` divided by the new sum:
+       the 24 leading bits of the quotient of 2**23 and the 24 leading bits of the sum, the rest of both cut off; 0 if
+       the sum is 0.
+
+    There are as many states, shifts and quotients as rows in a bank of the accumulators. ``rounding`` must be ``ONNX``,
+    ``n_count`` 1, and ``zero_point``, ``per_channel``, ``table`` and ``normalise`` zero.
+
+    With ``normalise`` set, sums, with their biases, are multiplied by quotient ``scale_base + m`` in all columns of row
+    m, and rounded to float32, before their bounds. ``rounding`` must be ``ONNX``, and ``per_channel`` and
+    ``scale_nstep`` zero."""),
+    "routines": Function(flags=("routine",), fields={"index": 32}, doc="""
 With ``routine`` set, no sums are read: the command runs ``scale_nstep`` instructions, from number ``scale_base`` on,
     one after another, and all of them ``n_count`` times, in each lane and each of its first ``m_count`` slots, of
     which there are 16. What instructions are stands in the module below. They read elements of the vector memory, from
@@ -195,9 +228,10 @@ With ``routine`` set, no sums are read: the command runs ``scale_nstep`` instruc
 }
 
 
-def post_body(functions: Collection[str]) -> type[data.Struct]:
-    """Body of the POSTs of a configuration that has some functions."""
-    chosen = [function for key, function in FUNCTIONS.items() if key in functions]
+def post_body(functions: Collection[str], *, floats: bool = False) -> type[data.Struct]:
+    """Body of the POSTs of a configuration that has some functions, where operands are floats or integers."""
+    known = FLOAT_FUNCTIONS if floats else FUNCTIONS
+    chosen = [function for key, function in known.items() if key in functions]
     if not chosen:
         return PostBody
     return variant(PostBody, "\n\n    ".join(function.doc.strip() for function in chosen),

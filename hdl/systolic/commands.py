@@ -144,10 +144,12 @@ RescalingBody = variant(ExecuteBody, """
     they are combined, by what the POST of a block of scores has found. With s the shift ``shift_base + m``,
     ``d = max(s, 0)`` and ``dp = max(-s, 0)``, what stands in the accumulators is shifted to the right by ``d`` bits
     before the first tile of elements of each n is added to it, and the sum over each tile by ``dp`` bits, both rounded
-    to nearest, halves upwards. A tile that overwrites is shifted like others.
+    to nearest, halves upwards. A tile that overwrites is shifted like others. Floats are divided by ``2**d`` or
+    ``2**dp`` instead: exactly, or to zero without a sign where they would be less than 2**-126; what is divided by 1
+    stays as it is.
 
     With ``low_part`` set as well, activations are the low bytes of numerators: what stands in the accumulators is not
-    shifted, and the sum over a tile by ``min(dp + 8, 31)`` bits.""",
+    shifted, and the sum over a tile by ``min(dp + 8, 31)`` bits. With floats ``low_part`` must be zero.""",
                         added={"rescale": 1, "low_part": 1, "shift_base": 16})
 
 #: What a POST of this array has besides.
@@ -172,9 +174,11 @@ COMMANDS = CommandSet(
 
 
 @cache
-def command_set(functions: frozenset[str] = frozenset(), *, moves: bool = False) -> CommandSet:
-    """Commands with some functions of the vector engine, and with ``scratchpads.moves`` or without."""
-    found = replace(COMMANDS, post=variant(post_body(functions), _RELEASE, added=_RELEASED)) if functions else COMMANDS
+def command_set(functions: frozenset[str] = frozenset(), *, moves: bool = False, floats: bool = False) -> CommandSet:
+    """Commands with some functions of the vector engine, with ``scratchpads.moves`` or without, of floats or not."""
+    found = COMMANDS
+    if functions:
+        found = replace(found, post=variant(post_body(functions, floats=floats), _RELEASE, added=_RELEASED))
     for key, destination in (("pairs", PairDestination), ("routines", RoutineDestination)):
         if key in functions:
             load = variant(LoadBody, "Destinations are scratchpads.", destination=destination)

@@ -17,7 +17,7 @@ from ..sections import Section, integer
 from ..shell.commands import ADDRESS_BITS
 from ..shell.config import Array as PlainArray
 from ..shell.config import CommandsOf, Config, Memory, OutputScratchpads, Post
-from ..shell.functions import FUNCTIONS
+from ..shell.functions import FLOAT_FUNCTIONS, FUNCTIONS
 from .commands import command_set
 
 __all__ = ["Accumulators", "Array", "Scratchpads", "SystolicConfig"]
@@ -105,7 +105,7 @@ class SystolicConfig(Config):
         "array": Array, "scratchpads": Scratchpads, "accumulators": Accumulators, "post": Post, "memory": Memory,
     }
     commands: ClassVar[Any] = CommandsOf(command_set)
-    FUNCTIONS = tuple(FUNCTIONS)
+    FUNCTIONS = tuple({**FUNCTIONS, **FLOAT_FUNCTIONS})
     can_move = True
 
     scratchpads: Scratchpads
@@ -115,12 +115,12 @@ class SystolicConfig(Config):
         super().__post_init__()
         if self.array.cols % self.post.lanes:
             raise PearrayError(f"post.lanes must divide array.cols = {self.array.cols}, not {self.post.lanes}")
-        for key, function in FUNCTIONS.items():
-            if self.has_floats and not function.floats_only and (value := getattr(self.post, key)):
+        for key in FUNCTIONS:
+            if self.has_floats and key not in FLOAT_FUNCTIONS and (value := getattr(self.post, key)):
                 raise PearrayError(f"post.{key} must be 0 with array.operands = {self.array.operands!r}, not {value}")
-        if self.has_floats and self.has_moves:
-            raise PearrayError(f"scratchpads.moves must be 0 with array.operands = {self.array.operands!r}, of which "
-                               f"no program moves any, not {self.scratchpads.moves}")
+        if self.has_floats and self.has_moves and not self.has_softmax:
+            raise PearrayError(f"scratchpads.moves must be 0 with array.operands = {self.array.operands!r} and without "
+                               f"post.softmax = 1, as no program moves any, not {self.scratchpads.moves}")
         if self.has_toeplitz and min(self.array.rows, self.array.cols) < 2:
             raise PearrayError(f"array.toeplitz must be 0 in an array of {self.array.rows} x {self.array.cols} PEs, "
                                f"which has no diagonal, not 1")

@@ -17,6 +17,9 @@ __all__ = ["Int8", "Int16", "Operands", "floats_of"]
 class Operands:
     """How tensors of operators are drawn, and, of an operator with its settings, what its sums become."""
 
+    #: Whether they are floats.
+    is_float: ClassVar[bool] = False
+
     def __init__(self, settings: Settings):
         raise NotImplementedError
 
@@ -87,6 +90,7 @@ class _Floats(Operands):
     """Floats about zero, with a deviation of 1; outputs are of the same format, or float32 sums."""
 
     dtype: ClassVar[np.dtype]
+    is_float = True
 
     def __init__(self, settings: Settings):
         self._out = settings.choice("out", self.dtype.name, "float32")

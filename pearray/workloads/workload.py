@@ -224,7 +224,7 @@ def _convolution_grad(name: str, rng: np.random.Generator, settings: Settings, n
 
 
 def _attention(name: str, rng: np.random.Generator, settings: Settings, numbers: type[Operands]) -> Workload:
-    """Attention of int8 q, k and v, drawn in this order over the full range, whose values have a deviation of 1.
+    """Attention of int8 q, k and v, drawn in this order over the full range, or of floats, with a deviation of 1.
 
     Then scores are about normal, too, and outputs have a deviation of about sqrt(e / M): of few keys
     one counts most, of many each a little.
@@ -232,11 +232,11 @@ def _attention(name: str, rng: np.random.Generator, settings: Settings, numbers:
     p, m, e, f, h = _sizes(name, "attention:" + ",".join([r"(\d+)"] * 5), "attention:P,M,E,F,H")
     _at_least_one(name, P=p, M=m, E=e, F=f, H=h)
     groups, options = _attention_settings(name, settings, h)
-    tensors = {role: Int8.draw(rng, shape)
+    tensors = {role: (numbers if numbers.is_float else Int8).draw(rng, shape)
                for role, shape in (("q", (h, p, e)), ("k", (groups, m, e)), ("v", (groups, m, f)))}
-    operator = Attention(q_scale=UNIT, k_scale=UNIT, v_scale=UNIT,
-                         y_scale=attention_deviation(m) / STEPS_PER_DEVIATION, **options)
-    return Workload(name, Graph.of(operator, tensors), tensors)
+    scales = {} if numbers.is_float else {
+        "q_scale": UNIT, "k_scale": UNIT, "v_scale": UNIT, "y_scale": attention_deviation(m) / STEPS_PER_DEVIATION}
+    return Workload(name, Graph.of(Attention(**scales, **options), tensors), tensors)
 
 
 def _normalisation(name: str, rng: np.random.Generator, settings: Settings, form: str,

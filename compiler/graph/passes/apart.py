@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from ....golden.tensors import is_float
+from ....hdl.errors import PearrayError
 from ... import operators as op
 from ...operators.operator import Part
 from ..derivatives import DERIVATIVES
@@ -53,6 +54,9 @@ def _contraction(node: Node[Any], graph: Graph) -> list[Part] | None:
 
 
 def _attention(node: Node[Any], graph: Graph) -> list[Part]:
+    for name in ("mask", "window", "offset", "lengths"):
+        if node.inputs.get(name) or getattr(node.operator, name, None):
+            raise PearrayError(f"{graph.where(node)}{name} of Attention must be absent where it is differentiated")
     kept = op.AttentionKept(scale=node.operator.scale, causal=node.operator.causal)
     return [Part("y", kept, {role: role for role in node.inputs})]
 

@@ -3,7 +3,15 @@
 
 import numpy as np
 import pytest
-from attention_draws import ARRAYS, UNIT, attention_array, drawn_attention, drawn_masks, masked_runs
+from attention_draws import (
+    ARRAYS,
+    UNIT,
+    attention_array,
+    check_tiles,
+    drawn_attention,
+    drawn_masks,
+    masked_runs,
+)
 from random_workloads import configuration, operands
 
 import pearray as pe
@@ -16,9 +24,7 @@ from pearray.compiler.systolic import attention
 from pearray.compiler.systolic.attention_emit import Emission
 from pearray.hdl.errors import PearrayError
 from pearray.hdl.shell.commands import Opcode
-from pearray.hdl.systolic.accumulator import Accumulators
 from pearray.hdl.systolic.commands import Destination
-from pearray.hdl.systolic.tiles import tile_slots
 
 
 def _interpreted(operator, tensors, config):
@@ -26,7 +32,7 @@ def _interpreted(operator, tensors, config):
     graph = Graph.of(operator, tensors)
     compiled = compile_graph(graph, config)
     found, wanted = _run(compiled, {name: tensors[name] for name in graph.inputs})
-    _check_tiles(config, compiled.program)
+    check_tiles(config, compiled.program)
     return found, wanted, compiled
 
 
@@ -36,23 +42,6 @@ def _run(compiled, inputs):
     machine.write(compiled.segments + compiled.bind(inputs))
     machine.run(compiled.program_address)
     return compiled.extract("y", machine.read), compiled.graph.golden(inputs)["y"]
-
-
-def _check_tiles(config, program):
-    """Check that no tile adds to a row too soon after the tile before has, which the interpreter does not know."""
-    period, before = Accumulators.period_of(config.arithmetic), None
-    for command in program.commands:
-        body = command.body
-        if command.opcode is not Opcode.EXECUTE:
-            continue
-        vectors, tiles = body["m_count0"], -(-body["k_total"] // config.array.rows)
-        for n, tile in np.ndindex(body["n_count"], tiles):
-            start, bank = body["acc_base"] + n * body.get("acc_nstep", 0), body["bank"]
-            if before is not None and before[0] == bank and (tile or not body["first"]):
-                _, first, count = before
-                if max(first, start) < min(first + count, start + vectors):
-                    assert max(count, tile_slots(config, left=False)) + first - start >= period, command
-            before = bank, start, vectors
 
 
 @pytest.mark.parametrize("array", ARRAYS)

@@ -13,8 +13,8 @@ from pearray.hdl.post.float_lane import FloatLane, bound_of, field_of
 from pearray.hdl.shell.commands import Rounding
 
 
-def _run(dut, values, settings):
-    """Give values one per cycle, each with its settings so much later; return outputs."""
+def _run(dut, values, settings, factors, late):
+    """Give values one per cycle, each with its settings so much later, and its factor `late` cycles; return outputs."""
     outputs = []
 
     async def drive(ctx):
@@ -22,6 +22,8 @@ def _run(dut, values, settings):
             ctx.set(dut.valid, cycle < len(values))
             for name, value in (values[cycle] if cycle < len(values) else {}).items():
                 ctx.set(getattr(dut, name), value)
+            if 0 <= cycle - late < len(factors):
+                ctx.set(dut.factor, factors[cycle - late])
             if 0 <= cycle - dut.settings_cycle < len(settings):
                 ctx.set(dut.settings, settings[cycle - dut.settings_cycle])
             assert ctx.get(dut.output_valid) == (cycle >= dut.latency), "an output came at another time"
@@ -36,10 +38,10 @@ def _run(dut, values, settings):
     return np.array(outputs, np.uint32)
 
 
-def _expected(sums, biases, settings, is_raw, format):
-    """What NumPy makes of float32 sums and biases."""
+def _expected(sums, biases, factors, settings, is_raw, format):
+    """What NumPy makes of float32 sums, biases and factors."""
     with np.errstate(all="ignore"):
-        total = from_bits(sums, FLOAT32) + from_bits(biases, FLOAT32)
+        total = (from_bits(sums, FLOAT32) + from_bits(biases, FLOAT32)) * from_bits(factors, FLOAT32)
     low, high = (from_bits(np.array([each[name] for each in settings], np.uint32), FLOAT32) for name in ("low", "high"))
     has_low, has_high = (np.array([each[name] for each in settings], bool) for name in ("has_low", "has_high"))
     total = np.where(has_low & (total < low), low, np.where(has_high & (total > high), high, total))
@@ -55,10 +57,12 @@ def test_bounds_are_read_as_they_were_written(bits):
         assert tuple(Const.cast(each).value for each in bound_of(Const(field, signed(17)))) == bound_of(field)
 
 
+@pytest.mark.parametrize("softmax", [0, 1])
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_output_is_numpys(rng, name):
+def test_every_output_is_numpys(rng, name, softmax):
     """A bound that is not compared as a number, or a value that meets another one's settings, shows in some output."""
-    config = float_configuration(array__operands=name, array__sum_cycles=int(rng.integers(1, 9))).hardware
+    config = float_configuration(array__operands=name, array__sum_cycles=int(rng.integers(1, 9)), post__softmax=softmax,
+                                 scratchpads__moves=softmax).hardware
     format, count = config.arithmetic.format, 400
     sums, biases = draw(rng, FLOAT32, count), draw(rng, FLOAT32, count)
     # Most are of the format's size.
@@ -71,8 +75,11 @@ def test_every_output_is_numpys(rng, name):
     is_raw = rng.random(count) < 0.3
     values = [{"accumulator": int(total), "bias": int(bias), "rounding": Rounding.NONE if raw else Rounding.ONNX}
               for total, bias, raw in zip(sums, biases, is_raw, strict=True)]
-    expected = _expected(sums, biases, settings, is_raw, format)
-    found = _run(FloatLane(config), values, settings)
+    factors = np.where(rng.random(count) < 0.3, draw(rng, FLOAT32, count), to_bits(
+        rng.uniform(0.5, 2, count).astype(np.float32))) if softmax else to_bits(np.ones(count, np.float32))
+    expected = _expected(sums, biases, factors, settings, is_raw, format)
+    found = _run(FloatLane(config), values, settings, [int(each) for each in factors] * softmax,
+                 config.arithmetic.add_latency)
     mask = np.where(is_raw, np.uint32(0xFFFFFFFF), np.uint32((1 << format.bits) - 1))
     np.testing.assert_array_equal(found & mask, expected)
     assert (expected[is_raw] != NO_NUMBER).any()

@@ -7,9 +7,13 @@ import pytest
 from amaranth.hdl import Module
 from amaranth.lib.wiring import Component, In, Out
 from execute_model import config
+from float_draws import draw, to_bits
 from words import wrap
 
+from pearray.golden.float_attention import rescaled
 from pearray.golden.fused_attention import rshift
+from pearray.hdl.arithmetic.float_formats import BFLOAT16, FLOAT32
+from pearray.hdl.arithmetic.floating import FloatArithmetic
 from pearray.hdl.arithmetic.integer import IntegerArithmetic
 from pearray.hdl.post.sums import AccumulatorRead
 from pearray.hdl.systolic.accumulator import Accumulators, control_layout
@@ -23,14 +27,15 @@ WIDTH = ARITHMETIC.accumulator.width
 class Sum(Component):
     """An accumulator's arithmetic."""
 
-    def __init__(self):
-        super().__init__({"old": In(ARITHMETIC.accumulator), "new": In(ARITHMETIC.psum(64)),
-                          "control": In(control_layout(16, rescales=True)), "total": Out(ARITHMETIC.accumulator)})
+    def __init__(self, arithmetic=ARITHMETIC):
+        self._arithmetic = arithmetic
+        super().__init__({"old": In(arithmetic.accumulator), "new": In(arithmetic.psum(64)),
+                          "control": In(control_layout(16, rescales=True)), "total": Out(arithmetic.accumulator)})
 
     def elaborate(self, platform):
         """Build it."""
         m = Module()
-        m.d.comb += self.total.eq(ARITHMETIC.accumulate_shifted(m, self.old, self.new, self.control))
+        m.d.comb += self.total.eq(self._arithmetic.accumulate_shifted(m, self.old, self.new, self.control))
         return m
 
 
@@ -61,6 +66,37 @@ def test_every_amount(rng):
     old, amount, first, before, new = np.array(cases).T
     expected = np.where(first, 0, rshift(before, old * amount)) + rshift(new, (1 - old) * amount)
     assert got[ARITHMETIC.accumulate_latency:] == [wrap(int(each), WIDTH) for each in expected]
+
+
+def test_every_amount_of_floats(rng):
+    """An exponent that wraps, a sign or an infinity that is lost, or what is divided by 1 and changes, would show."""
+    arithmetic = FloatArithmetic(BFLOAT16, add_latency=3)
+    number = draw(rng, FLOAT32, 2 * 1200).reshape(2, -1)
+    old, first, maximum = rng.integers(0, 2, (3, 1200))
+    amount = rng.integers(0, 32, 1200)
+    # Sums near the least normal number, and sums of alike magnitude.
+    near = rng.random(1200) < 0.3
+    number[:, near] = number[:, near] & 0x807FFFFF | rng.integers(0, 36, near.sum()).astype(np.uint32) << 23
+    old = old & ~first & ~maximum
+    amount = np.where(maximum, 0, amount)
+    dut, got = Sum(arithmetic), []
+
+    async def testbench(ctx):
+        for index in range(1200 + arithmetic.accumulate_latency):
+            now = index % 1200
+            ctx.set(dut.control, {"first": int(first[now]), "maximum": int(maximum[now]),
+                                  "shift": {"old": int(old[now]), "amount": int(amount[now])}})
+            ctx.set(dut.old, int(number[0, now]))
+            ctx.set(dut.new, int(number[1, now]))
+            got.append(ctx.get(dut.total))
+            await ctx.tick()
+
+    simulate(dut, testbench)
+    before, new = (number.view(np.float32)[each] for each in (0, 1))
+    before, new = rescaled(before, amount * old), rescaled(new, amount * (1 - old))
+    with np.errstate(all="ignore"):
+        expected = np.where(first, new, np.where(maximum, np.where(before < new, new, before), before + new))
+    assert got[arithmetic.accumulate_latency:] == to_bits(expected).tolist()
 
 
 def test_comparisons_beside_shifts(rng):
