@@ -63,8 +63,8 @@ LOWERINGS: dict[type[operators.Operator], Callable[[Context, Node[Any]], list[Ke
 
 
 #: What arrays of floats compute.
-_PRODUCTS = (operators.Conv2d, operators.Conv2dGrad, operators.Gemm, operators.Linear, operators.LinearGrad,
-             operators.Products)
+_PRODUCTS = (operators.Attention, operators.Conv2d, operators.Conv2dGrad, operators.Gemm, operators.Linear,
+             operators.LinearGrad, operators.Products)
 
 #: How operators of floats are stated that routines compute.
 ROUTINES: dict[type[operators.Operator], Callable[[Context, Node[Any]], list[Kernel]]] = {
