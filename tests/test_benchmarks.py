@@ -26,7 +26,7 @@ def page():
 
 
 PARTS = ["attention", "breadth", "cells", "compile", "cost", "decoder", "demo", "encoder", "errors", "eyeriss",
-         "generation", "minilm", "products", "sentences", "shapes", "simulation", "speed", "sweep", "vector"]
+         "floats", "generation", "minilm", "products", "sentences", "shapes", "simulation", "speed", "sweep", "vector"]
 
 
 def test_parts(bench):
