@@ -20,6 +20,7 @@ import bench_decoder
 import bench_demo
 import bench_encoder
 import bench_eyeriss
+import bench_floats
 import bench_generate
 import bench_interpolation
 import bench_minilm
@@ -172,6 +173,7 @@ PARTS = {
         "writes together. Values are the distinct ones among the outputs.", speed, speed_rows()),
     "products": Part("Products", bench_products.INTRODUCTION, partial(bench_products.products, measure),
                      bench_products.rows()),
+    "floats": Part("Floats", bench_floats.INTRODUCTION, partial(bench_floats.floats, measure), bench_floats.rows()),
     "vector": Part("Vector engine", bench_vector.INTRODUCTION, bench_vector.vector, bench_vector.rows()),
     "interpolation": Part("Interpolation", bench_interpolation.INTRODUCTION, bench_interpolation.interpolation,
                           bench_interpolation.rows()),

@@ -51,8 +51,9 @@ def linear_grad(x: Array, w: Array, dy: Array, *,
 
 
 def _tiles(tile: int | Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """What a sum has of each gradient."""
-    return tile if isinstance(tile, Mapping) else dict.fromkeys(("dx", "dw", "db"), tile)
+    """What a sum has of each gradient; of one that no array computes nothing is said."""
+    whole = dict.fromkeys(("dx", "dw", "db"), None if isinstance(tile, Mapping) else tile)
+    return {**whole, **tile} if isinstance(tile, Mapping) else whole
 
 
 def _total(rows: Array, tile: Any) -> Array:

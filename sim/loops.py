@@ -25,7 +25,7 @@ __all__ = ["rewrite"]
 #: Instances below which loops don't pay.
 _LEAST = 16
 
-#: Where a value comes from: a kind of part, its number among those, and its output; or _PORT, 0 and a port of the whole.
+#: Where a value comes from: a kind of part, its number among those, and its output; or _PORT, 0 and a port.
 _Source = tuple[str, int, str]
 _PORT = ""
 

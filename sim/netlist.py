@@ -8,7 +8,8 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["COPY", "MODULE", "Memory", "Module", "UnknownTextError", "bare", "escaped", "flatten", "names", "parse", "renamed"]
+__all__ = ["COPY", "MODULE", "Memory", "Module", "UnknownTextError", "bare", "escaped", "flatten", "names", "parse",
+           "renamed"]
 
 _NAME = r"\\\S+ |[A-Za-z_][\w$]*"
 #: Name, header and body of each module of a text.
@@ -27,6 +28,7 @@ _ASSIGN = re.compile(rf"  assign ({_NAME}) ?(\[[\d:]+\] )?= (.*);\n")
 _INSTANCE = re.compile(rf"  ({_NAME}) ?({_NAME}) ?\(\n((?:    \..*\n)*)  \);\n")
 _CONNECTION = re.compile(rf"    \.({_NAME})\((.*)\),?\n")
 _TARGET = re.compile(rf"^ *({_NAME}) ?(?:\[[\d:]+\] )?= ", re.MULTILINE)
+#: A statement that only copies: its signal and the one that it copies.
 COPY = re.compile(rf"^ *({_NAME}) ?= ({_NAME}) ?;\n$")
 #: Numbers and system functions come first, so that no name is found inside them.
 _WORD = re.compile(rf"\d+'s?[bdho][0-9a-fA-FxzXZ?_]+|\$[a-z]\w*|({_NAME})")

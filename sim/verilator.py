@@ -39,7 +39,7 @@ _FORMAT = 2
 _NEVER = (1 << 64) - 1
 _HARNESS = [Path(__file__).with_name(name)
             for name in ("harness.cpp", "axi_host.h", "axi_memory.h", "loops.py", "sampled.py", "replicas.py",
-                         "rows.py", "resting.py", "netlist.py", "branchless.py")]
+                         "rows.py", "resting.py", "netlist.py", "branchless.py", "truths.py")]
 _JOBS = 2
 _MAKEFILE = "gathered.mk"
 #: Text of functions up to which a model is compiled in one piece.

@@ -72,7 +72,7 @@ class FloatAdd(Staged):
         both = named(m, "both", (above + Cat(opposite, term))[1:_ALIGNED + 2])
         total = named(m, "total", Cat(both[:-1], both[-1] & ~opposite))
         sign, opposite, special, number, exponent, total = stages.end(
-            sign, opposite, special, number, exponent + 1, total)
+            sign, opposite, special, number, exponent, total)
         sign, special, number, exponent, total = self._normalised(m, stages, sign, opposite, special, number, exponent,
                                                                   total)
 
@@ -85,16 +85,20 @@ class FloatAdd(Staged):
     def _normalised(m, stages, sign, opposite, special, number, exponent, total):
         """Shift out zeros above, but no more than the exponent allows; what becomes nothing has no sign."""
         sign = sign & ~(opposite & ~total.any())
-        taken = Const(0, 0)
-        for steps in ((16, 8), (4, 2, 1)):
+        # As many zeros may go, and whether these are more than all steps take.
+        most, is_more, exponent = exponent[:5], exponent[5:].any(), exponent + 1
+        for steps in ((4, 3), (2, 1, 0)):
+            taken = Const(0, 0)
             for step in steps:
-                # Steps so far and this one.
-                whole = Cat(Const(step, step.bit_length()), taken)
-                take = named(m, f"take_{step}", ~total[-step:].any() & (exponent > whole))
-                total = named(m, f"total_{step}", Mux(take, Cat(Const(0, step), total[:-step]), total))
+                zeros = 1 << step
+                take = named(m, f"take_{zeros}", (is_more | most[step]) & ~total[-zeros:].any())
+                is_more = named(m, f"is_more_{zeros}", is_more | most[step] & ~take)
+                total = named(m, f"total_{zeros}", Mux(take, Cat(Const(0, zeros), total[:-zeros]), total))
                 taken = Cat(take, taken)
-            sign, special, number, exponent, taken, total = stages.end(sign, special, number, exponent, taken, total)
-        return sign, special, number, named(m, "lowered", (exponent - taken)[:9]), total
+            sign, special, number, most, is_more, exponent, taken, total = stages.end(
+                sign, special, number, most, is_more, exponent, taken, total)
+            exponent = named(m, f"lowered_{1 << steps[-1]}", (exponent - Cat(Const(0, steps[-1]), taken))[:9])
+        return sign, special, number, exponent, total
 
     @staticmethod
     def _order(m, stages, a, b, less):

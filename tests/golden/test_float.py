@@ -124,6 +124,17 @@ def test_linear_and_its_gradients_agree_with_pytorch(n, c, m, number):
     assert_close(db, tensors[2].grad, np.abs(dy).sum(0), n)
 
 
+def test_gradients_of_which_one_has_an_order(rng):
+    """A program that computes one gradient says in what order, and nothing of the others, which fell over it."""
+    x, w, dy = normal(rng, 9, 5), normal(rng, 7, 5), normal(rng, 9, 7)
+    for role, tiled, plain in zip(("dx", "dw", "db"), gradients.linear_grad(x, w, dy, tile=4),
+                                  gradients.linear_grad(x, w, dy), strict=True):
+        for other, found in zip(("dx", "dw", "db"), gradients.linear_grad(x, w, dy, tile={role: 4}), strict=True):
+            if other == role:
+                assert np.array_equal(found, tiled)
+                assert not np.array_equal(found, plain)
+
+
 @settings(max_examples=40)
 @given(st.data(), SEED)
 def test_conv2d_and_its_gradients_agree_with_pytorch(data, number):

@@ -6,6 +6,8 @@ import re
 import pytest
 from both import run_both
 
+from pearray.hdl.arithmetic.float_formats import BFLOAT16
+from pearray.hdl.arithmetic.floating import FloatArithmetic
 from pearray.hdl.arithmetic.integer import IntegerArithmetic
 from pearray.hdl.blocks.delay import Skew
 from pearray.hdl.systolic.pe_rows import PEBlock
@@ -34,14 +36,22 @@ def block():
     return emit(PEBlock(5, 7, IntegerArithmetic(8), 16), "block")
 
 
-def test_every_output_in_every_cycle(block, tmp_path, seed):
+@pytest.fixture(scope="module")
+def floats():
+    """Elements with units inside, and delay lines between them."""
+    return emit(PEBlock(4, 4, FloatArithmetic(BFLOAT16, 2, 4), 16), "block")
+
+
+@pytest.mark.parametrize(("design", "cols"), [("block", 7), ("floats", 4)])
+def test_every_output_in_every_cycle(request, design, cols, tmp_path, seed):
     """A loop that takes a value from the wrong neighbour, or too late, simulates other hardware."""
+    block = request.getfixturevalue(design)
     loops = module(rewrite(block), "block")
     assert loops.count("for (") > 8
     ports = re.findall(r"^  (input|output) (?:reg )?(\[\d+:0\] )?\\\\(\w+) ;$", loops, re.MULTILINE)
     inputs = [(width, name) for kind, width, name in ports if kind == "input" and name != "clk"]
     outputs = [(width, name) for kind, width, name in ports if kind == "output"]
-    assert len(outputs) == 4 * 7
+    assert len(outputs) == 4 * cols
 
     def instance(name, end):
         wires = [f".{port}({port})" for _, port in inputs] + [f".{port}({port}_{end})" for _, port in outputs]
@@ -60,6 +70,11 @@ def test_every_output_in_every_cycle(block, tmp_path, seed):
 def test_watched_modules_stay(block):
     """Assertions look into a module by the names of its signals, which a loop doesn't have."""
     assert rewrite(block, {"pe"}) == block
+
+
+def test_watched_units_inside_stay(floats):
+    """An adder that has rules must not vanish in its element."""
+    assert rewrite(floats, {"pe_total_adder"}) == floats
 
 
 @pytest.mark.parametrize("change", [
