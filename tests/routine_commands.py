@@ -24,7 +24,7 @@ COMPUTING = [each for each in Operation if not each.is_memory and each is not Op
 _ONES = np.uint32(0xFFFFFFFF)
 
 
-def config(lanes=2, cols=4, operands="bfloat16", data_width=64, vector_bytes=2048, output_bytes=4096):
+def config(lanes=2, cols=4, operands="bfloat16", data_width=64, vector_bytes=512, output_bytes=4096):
     """A small accelerator with routines."""
     return SystolicConfig(
         name="test", array=Array(rows=4, cols=cols, operands=operands, sum_cycles=2),

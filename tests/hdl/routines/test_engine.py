@@ -29,7 +29,7 @@ def check(rng, target, routines, commands, **options):
     stored = np.frombuffer(b"".join(each.encode() for each in routines), np.uint8)
     model.routines[:len(stored)] = stored
     destination = target.commands.destination
-    memories = {destination["VECTOR"]: model.vectors, destination["ROUTINE"]: model.routines}
+    memories = {destination["VECTOR"]: model.vectors, destination["ROUTINE"]: stored}
     writes = []
     for each in commands:
         if each["routine"]:
@@ -79,7 +79,7 @@ def test_drawn_routines(rng, lanes, operands, data_width):
     routines, commands = [], []
     for long in (Operation.DIV, Operation.SQRT):
         drawn = draw_routine(rng, [short[place] for place in rng.permutation(len(short))], long)
-        commands.append(command(rng, target, len(routines), len(drawn)))
+        commands.append(command(rng, target, len(routines), len(drawn), n_count=int(rng.integers(1, 3))))
         routines += drawn
     commands.append(command(rng, target, len(routines), len(dump()), n_count=1, m_count=SLOTS))
     check(rng, target, routines + dump(), commands)
