@@ -14,6 +14,7 @@ from routine_commands import (
     draw_routine,
     draw_vectors,
     dump,
+    fill,
 )
 from slow import slow
 
@@ -75,11 +76,12 @@ def of_sums(rng, target):
 def test_drawn_routines(rng, lanes, operands, data_width):
     """Every operation on every register, from any place to any other: a wrong delay, slot, lane or bit shows."""
     target = config(lanes, operands=operands, data_width=data_width)
-    short = [each for each in COMPUTING if each not in (Operation.DIV, Operation.SQRT)]
-    routines, commands = [], []
+    short = [each for each in COMPUTING if each not in (Operation.DIV, Operation.SQRT)] + [Operation.SELECT] * 2
+    routines = fill(rng)
+    commands = [command(rng, target, 0, len(routines), n_count=1, m_count=SLOTS)]
     for long in (Operation.DIV, Operation.SQRT):
         drawn = draw_routine(rng, [short[place] for place in rng.permutation(len(short))], long)
-        commands.append(command(rng, target, len(routines), len(drawn), n_count=int(rng.integers(1, 3))))
+        commands.append(command(rng, target, len(routines), len(drawn), n_count=2))
         routines += drawn
     commands.append(command(rng, target, len(routines), len(dump()), n_count=1, m_count=SLOTS))
     check(rng, target, routines + dump(), commands)
