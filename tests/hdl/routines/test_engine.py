@@ -14,6 +14,7 @@ from routine_commands import (
     draw_routine,
     draw_vectors,
     dump,
+    fill,
 )
 from slow import slow
 
@@ -29,7 +30,7 @@ def check(rng, target, routines, commands, **options):
     stored = np.frombuffer(b"".join(each.encode() for each in routines), np.uint8)
     model.routines[:len(stored)] = stored
     destination = target.commands.destination
-    memories = {destination["VECTOR"]: model.vectors, destination["ROUTINE"]: model.routines}
+    memories = {destination["VECTOR"]: model.vectors, destination["ROUTINE"]: stored}
     writes = []
     for each in commands:
         if each["routine"]:
@@ -75,11 +76,12 @@ def of_sums(rng, target):
 def test_drawn_routines(rng, lanes, operands, data_width):
     """Every operation on every register, from any place to any other: a wrong delay, slot, lane or bit shows."""
     target = config(lanes, operands=operands, data_width=data_width)
-    short = [each for each in COMPUTING if each not in (Operation.DIV, Operation.SQRT)]
-    routines, commands = [], []
+    short = [each for each in COMPUTING if each not in (Operation.DIV, Operation.SQRT)] + [Operation.SELECT] * 2
+    routines = fill(rng)
+    commands = [command(rng, target, 0, len(routines), n_count=1, m_count=SLOTS)]
     for long in (Operation.DIV, Operation.SQRT):
         drawn = draw_routine(rng, [short[place] for place in rng.permutation(len(short))], long)
-        commands.append(command(rng, target, len(routines), len(drawn)))
+        commands.append(command(rng, target, len(routines), len(drawn), n_count=2))
         routines += drawn
     commands.append(command(rng, target, len(routines), len(dump()), n_count=1, m_count=SLOTS))
     check(rng, target, routines + dump(), commands)
