@@ -232,8 +232,8 @@ class Training:
         self.state = {name: snapshot.tensors[name].copy() for name in self.state}
         self.steps, self.lost = snapshot.steps, snapshot.lost
         if self.scale is not None and snapshot.scale is not None:
-            value, good = snapshot.scale
-            self.scale = type(self.scale)(value, self.scale.interval, good)
+            factor, good = snapshot.scale
+            self.scale = type(self.scale)(factor, self.scale.interval, good)
 
 
 def _format_of(on: System | None, format: str | None) -> str | None:
