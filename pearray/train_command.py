@@ -36,7 +36,7 @@ def train(
     steps: Annotated[int, typer.Option(min=1, metavar="N", help="Steps in all, those before --resume included.")],
     batch: Annotated[int, typer.Option(min=1, metavar="B", help="Images of a step.")] = 32,
     optimiser: Annotated[str, typer.Option(help="adam or sgd.")] = "adam",
-    lr: Annotated[float, typer.Option(min=0, help="Learning rate.")] = 0.002,
+    lr: Annotated[float, typer.Option(help="Learning rate.")] = 0.002,
     momentum: Annotated[float, typer.Option(help="Of sgd.")] = 0.9,
     weight_decay: Annotated[float, typer.Option(help="Times the weights, is added to gradients.")] = 0.0,
     rounding: Annotated[str, typer.Option(
