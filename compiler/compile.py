@@ -16,12 +16,13 @@ from .compiled import Compiled, PlannedLayer
 from .graph.graph import Graph, Node
 from .graph.passes import run_passes
 from .graph.passes.array import for_array
+from .kernels import float_windows, moves
 from .kernels.context import Context, Located
+from .kernels.float_layouts import wanted_layouts
 from .kernels.fusion import fuse_pools, fuse_sums
 from .kernels.kernel import Kernel
 from .kernels.layout import Layout
-from .kernels.lowerings import LOWERINGS, reads_rows
-from .kernels.moves import in_plain_order
+from .kernels.lowerings import lowering_of, reads_rows
 from .kernels.verify import Written
 from .kernels.views import Buffer
 from .kinds import compiler_for
@@ -74,6 +75,8 @@ class _Compiler:
         self._nodes = [node for node in self._device.nodes if not node.on_host]
         self._plan = MemoryPlan(grain=burst_beats(config) * config.beat_bytes)
         self._context = Context(self._device, config, self._kind.is_fixed_point(config), most=most)
+        if config.has_routines:
+            self._context.wanted = wanted_layouts(self._device)
         self._dies = self._last_readers()
         self._kernels: list[str] = []
         self._written = Written()
@@ -132,7 +135,7 @@ class _Compiler:
 
     def _check_lowerings(self) -> None:
         for node in self._nodes:
-            if type(node.operator) not in LOWERINGS:
+            if lowering_of(node.operator, self._config) is None:
                 reason = "has no lowering for this accelerator yet"
                 if node.operator.at_edge:
                     reason = ("must stand at the edge of the graph, where the host computes it, not between operators "
@@ -151,7 +154,8 @@ class _Compiler:
         biases = {node.inputs.get(node.operator.roles[2]) for node in self._nodes
                   if isinstance(node.operator, Contraction)}
         for name in names:
-            self._context.locate(name, bias=name in biases, layout=self._input_layout(name))
+            layout = self._context.wanted.get(name) or self._input_layout(name)
+            self._context.locate(name, bias=name in biases, layout=layout)
         self._place()
         return names
 
@@ -218,13 +222,14 @@ class _Compiler:
         self._written.verify(node.name, kernels,
                              [self._context.located[name].buffer for name in node.outputs.values()])
         self._place()
-        self._uses += [(number, buffer) for kernel in kernels for buffer in (*kernel.buffers, kernel.y.view.buffer)]
+        self._uses += [(number, buffer) for kernel in kernels for buffer in (*kernel.buffers, *kernel.made)]
         self._kernels += map(str, kernels)
         return [step for kernel in kernels for step in self._planner.lower(kernel, self._plan)]
 
     def _stated(self, node: Node) -> list[Kernel]:
         """Kernels of a node, behind those that copy what it can't read in the order in which it stands."""
-        context, state = self._context, LOWERINGS[type(node.operator)]
+        context, state = self._context, lowering_of(node.operator, self._config)
+        assert state is not None
         before = dict(context.located), list(context.made), list(context.moving)
         try:
             return state(context, node)
@@ -252,7 +257,8 @@ class _Compiler:
 
     def _copied(self, name: str) -> list[Kernel]:
         """Kernels that copy a tensor to where others read it from now on."""
-        found, kernels = in_plain_order(self._context, name)
+        copied = float_windows.in_plain_order if self._config.has_routines else moves.in_plain_order
+        found, kernels = copied(self._context, name)
         self._copies[name] = found
         if name not in self._device.views:
             # It dies when the tensor itself would, and its views.

@@ -169,4 +169,6 @@ def forwarded(program: Program, lengths: Sequence[int], pads: Scratchpads, wante
     moves, removed = list[Moved](), set[int]()
     if pads.has_moves:
         moves, removed = _Forwarding(commands, uses, stored, pads.sizes, wanted).moves()
-    return rewritten(program.format, commands, program.marks, moves, removed)
+    whole = rewritten(program.format, commands, program.marks, moves, removed)
+    whole.routines |= program.routines
+    return whole

@@ -25,6 +25,7 @@ from ..hdl.shell.waits import WAIT_BITS, meant, reached
 from .cells import POSTED, QUEUE_NAMES, Cells, ProgramError
 from .float_outputs import float_outputs
 from .program import QUEUES
+from .routine_posts import Routines, memories_of
 
 __all__ = ["Interpreter"]
 
@@ -73,6 +74,9 @@ class Interpreter(ABC):
         }
         if config.has_pairs:
             self._bytes[config.pair_memory] = np.zeros(pair_bytes(config), np.uint8)
+        if config.has_routines:
+            self._bytes |= memories_of(config)
+            self._routines = Routines(config)
         self._dram_race = Cells("memory", dram_bytes, "store", "load")
         self._out = np.zeros(pads.output_bytes, np.uint8)
         self._out_race = Cells("output", pads.output_bytes, "post", ("store", "move") if config.has_moves else "store")
@@ -167,6 +171,14 @@ class Interpreter(ABC):
         index = line[..., None] * width + np.arange(width)
         self._races[memory].read(index.reshape(-1), ordinal, clock)
         return self._bytes[memory][index]
+
+    def _routine(self, ordinal: int, clock: np.ndarray, body: dict[str, Any]) -> None:
+        """Run a routine on all passes of a POST."""
+        read, written, values = self._routines.run(self._bytes, body)
+        for memory, index in read.items():
+            self._races[memory].read(index, ordinal, clock)
+        self._out_race.write(written, ordinal, clock)
+        self._out[written] = values
 
     def _finish(self, n: Any, m: Any, scale: int, sums: np.ndarray, ordinal: int, clock: np.ndarray,
                 body: dict[str, Any]) -> None:

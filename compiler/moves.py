@@ -11,7 +11,7 @@ import numpy as np
 from ..hdl.shell.commands import ADDRESS_BITS
 from .steps import Moves, Output, Piece, Tile
 
-__all__ = ["copied", "move_bodies", "moves_between", "spans"]
+__all__ = ["copied", "move_bodies", "moves_between", "nested_rows", "spans"]
 
 _ADDRESSES = 1 << ADDRESS_BITS
 
@@ -63,18 +63,36 @@ def _nested(rows: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
     return found
 
 
-def move_bodies(source: np.ndarray, target: np.ndarray) -> list[dict[str, int]]:
-    """Bodies of MOVEs of bytes, from places `source` to places `target`, both (bytes,): as few as soon found."""
+def nested_rows(source: np.ndarray, target: np.ndarray, item: int = 1) -> list[tuple[int, ...]]:
+    """Nested rows that elements of `item` bytes make, copied from places to places, in the order of the latter.
+
+    Parameters
+    ----------
+    source, target : ndarray of int
+        First byte of each element.
+    item : int
+        Bytes of an element.
+
+    Returns
+    -------
+    list of tuple
+        Source, target and length of the first row; count, source step and target step of rows, and of blocks of them.
+    """
     order = np.argsort(target, kind="stable")
     source, target = source[order], target[order]
-    ends = np.flatnonzero((np.diff(source) != 1) | (np.diff(target) != 1)) + 1
+    ends = np.flatnonzero((np.diff(source) != item) | (np.diff(target) != item)) + 1
     starts = np.concatenate([[0], ends])
-    lengths = np.diff(np.concatenate([starts, [len(source)]]))
+    lengths = np.diff(np.concatenate([starts, [len(source)]])) * item
     rows = [tuple(map(int, row)) for row in zip(source[starts], target[starts], lengths, strict=True)]
+    return _nested(_nested(rows))
+
+
+def move_bodies(source: np.ndarray, target: np.ndarray) -> list[dict[str, int]]:
+    """Bodies of MOVEs of bytes, from places `source` to places `target`, both (bytes,): as few as soon found."""
     return [{"address": near, "target": far, "length": length, "count1": count1, "step1": step1 % _ADDRESSES,
              "target_step1": far1 % _ADDRESSES, "count2": count2, "step2": step2 % _ADDRESSES,
              "target_step2": far2 % _ADDRESSES}
-            for near, far, length, count1, step1, far1, count2, step2, far2 in _nested(_nested(rows))]
+            for near, far, length, count1, step1, far1, count2, step2, far2 in nested_rows(source, target)]
 
 
 def moves_between(outputs: Sequence[Output],

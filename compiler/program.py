@@ -1,12 +1,13 @@
 """Assembler: commands in program order, with waits that can't deadlock."""
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partialmethod
 
 import numpy as np
 
+from ..hdl.routines.instructions import Instruction
 from ..hdl.shell.commands import COMMAND_BYTES, CommandSet, Opcode
 from ..hdl.shell.commands import QUEUES as SHARED_QUEUES
 from ..hdl.shell.waits import WAIT_BITS, meant, near
@@ -153,6 +154,8 @@ class Program:
         Fields that go up with a position.
     reads : list of Read
         What EXECUTEs read, in their order.
+    routines : dict of int to sequence of Instruction
+        Instructions that stand in memory, by the address of the first of a list of them.
     """
 
     def __init__(self, format: CommandSet, count_bits: int = WAIT_BITS) -> None:
@@ -164,6 +167,7 @@ class Program:
         self.numbers: dict[int, int] = {}
         self.marks: list[Mark] = []
         self.reads: list[Read] = []
+        self.routines: dict[int, Sequence[Instruction]] = {}
         self._streams: dict[tuple[Opcode, tuple[str, ...]], Stream] = {}
 
     @classmethod
@@ -233,6 +237,7 @@ class Program:
         """Append a program as it is, behind all commands so far: each of its commands waits for all of these."""
         before, length = list(self.counts.values()), self.length
         self.marks += [replace(mark, place=mark.place + length) for mark in other.marks]
+        self.routines |= other.routines
         executes = self.counts[QUEUES[Opcode.EXECUTE]]
         self.reads += [replace(read, execute=read.execute + executes) for read in other.reads]
         for stream in other._streams.values():

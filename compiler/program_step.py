@@ -20,14 +20,14 @@ class ProgramStep(Step):
     ----------
     program : Program
         Commands, as if there were no others.
-    output : Buffer
+    outputs : tuple of Buffer
         What they store.
     work : int
         Work of all EXECUTEs, in the unit of the kind of array.
     """
 
     program: Program
-    output: Buffer
+    outputs: tuple[Buffer, ...]
     work: int
 
     @property
@@ -37,13 +37,14 @@ class ProgramStep(Step):
 
     def renewed(self, group: Group, use: Callable[[Use], Use]) -> "ProgramStep":
         """The same step of another group."""
-        return ProgramStep(group, self.program, self.output, self.work)
+        return ProgramStep(group, self.program, self.outputs, self.work)
 
     def finished(self) -> Program:
-        """Commands, and that of the kernel's record; its output counts as stored."""
+        """Commands, and that of the kernel's record; its outputs count as stored."""
         if self.group.profile is not None:
             self.program.store({"store": self.program.counts["store"]}, profile=1, dram=self.group.profile)
-        self.output.note_store(slice(None), self.output.columns, 0)
+        for output in self.outputs:
+            output.note_store(slice(None), output.columns, 0)
         return self.program
 
 

@@ -12,6 +12,7 @@ from amaranth.lib import data, enum
 from pearray import load_config
 from pearray.generation import registers
 from pearray.hdl.kinds import kinds
+from pearray.hdl.routines import instructions
 from pearray.hdl.shell import commands, ledger
 from pearray.hdl.shell.functions import FUNCTIONS, post_body
 from pearray.hdl.shell.registers import CAPABILITIES_OFFSET, REGISTERS, Cause
@@ -105,7 +106,24 @@ def _functions() -> list[str]:
         if "pairs" in config.FUNCTIONS:
             chosen = load_config(name, overrides | {"post.pairs": 1}).hardware
             lines += _enumeration(chosen.commands.destination, f"{config.array.kind} with post.pairs")
+        if "routines" in config.FUNCTIONS:
+            chosen = load_config(f"{name}-bf16", {"post.routines": 1}).hardware
+            lines += _enumeration(chosen.commands.destination, f"{config.array.kind} with post.routines")
     return lines
+
+
+def _instructions() -> list[str]:
+    """Part on routines."""
+    lines = ["## Routines", "", "Written from hdl/routines/instructions.py.", "",
+             _markdown(instructions.__doc__ or ""), "", "### An instruction of a routine", "",
+             *_fields(instructions.LAYOUT, 0), "",
+             "The literal of an instruction of memory has, from its lowest bit on, `offset`, `step` and `slot_step`, "
+             f"{instructions.ELEMENT_BITS} bits each.", "", "### Operation", "",
+             _markdown(instructions.Operation.__doc__ or ""), "",
+             "| value | name | cycles | effect |", "|---|---|---|---|"]
+    lines += [f"| {operation.value} | `{operation.name}` | {instructions.cycles_of(operation)} | {_markdown(effect)} |"
+              for operation, effect in instructions.EFFECTS.items()]
+    return [*lines, ""]
 
 
 def program_page() -> str:
@@ -125,6 +143,7 @@ def program_page() -> str:
     for hardware in OWN:
         lines += _kind(hardware.name, hardware.config.commands)
     lines += _functions()
+    lines += _instructions()
     lines += ["## Enumerations", ""]
     for kind in (commands.Opcode, commands.Parameter, commands.Rounding):
         lines += _enumeration(kind)

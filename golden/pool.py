@@ -48,7 +48,9 @@ def max_pool2d(x: Array, kernel: int | tuple[int, int], *, stride: int | tuple[i
     best = np.full((*activations.shape[:2], p, q), least, activations.dtype)
     for i in range(window[0]):
         for j in range(window[1]):
-            np.maximum(best, patch(padded, i * taps[0], j * taps[1], p, q, step), out=best)
+            values = patch(padded, i * taps[0], j * taps[1], p, q, step)
+            # Of equal zeros the first stays, whatever its sign.
+            best = np.where((best < values) | (values != values), values, best)
     return best
 
 

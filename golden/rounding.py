@@ -21,7 +21,7 @@ import numpy.typing as npt
 from .floating import rounded
 from .tensors import Array, float_type, floating
 
-__all__ = ["FORMATS", "key_of", "mix", "nearest", "random_bits", "stochastic"]
+__all__ = ["FORMATS", "by_bits", "key_of", "mix", "nearest", "random_bits", "stochastic"]
 
 #: Formats by name.
 FORMATS = {name: float_type(name) for name in ("bfloat16", "float16", "float8_e4m3fn", "float8_e5m2")}
@@ -113,9 +113,22 @@ def stochastic(x: Array, format: str, key: int) -> Array:
     ValueError
         If the type of `x` does not fit, or there is no such format.
     """
-    values, kind = floating("x", x), _format(format)
-    info = ml_dtypes.finfo(kind)
-    bits = np.atleast_1d(values).view(np.uint32)
+    values = floating("x", x)
+    return by_bits(values, format, random_bits(key, values.size).reshape(values.shape))
+
+
+def by_bits(values: Array, format: str, random: Array) -> Array:
+    """Round float32 numbers to numbers of a format beside them, by random numbers of 16 bits, one for each.
+
+    Raises
+    ------
+    ValueError
+        If there is no such format.
+    """
+    kind = _format(format)
+    info, shape = ml_dtypes.finfo(kind), values.shape
+    values = np.atleast_1d(values)
+    bits = values.view(np.uint32)
     magnitude = bits & np.uint32(0x7FFFFFFF)
     exponent = (magnitude >> np.uint32(23)).astype(np.int64)
     # With the leading one, in units of 2**(exponent - 150); subnormal numbers of float32 have those of exponent 1.
@@ -126,9 +139,9 @@ def stochastic(x: Array, format: str, key: int) -> Array:
     cut = np.clip(unit - power, 0, 40)
     rest = whole & ((np.int64(1) << cut) - 1)
     compared = np.where(cut > _BITS, rest >> np.maximum(cut - _BITS, 0), rest << np.maximum(_BITS - cut, 0))
-    up = compared > random_bits(key, values.size).reshape(bits.shape)
+    up = compared > random.reshape(bits.shape)
     magnitudes = np.ldexp(((whole >> cut) + up).astype(np.float64), unit)
-    special = ~np.isfinite(np.atleast_1d(values))
-    result = np.where(special, np.atleast_1d(values), np.copysign(magnitudes, np.atleast_1d(values)))
+    special = ~np.isfinite(values)
+    result = np.where(special, values, np.copysign(magnitudes, values))
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        return np.asarray(result.astype(np.float32).astype(kind).reshape(values.shape))
+        return np.asarray(result.astype(np.float32).astype(kind).reshape(shape))

@@ -10,7 +10,7 @@ import numpy as np
 from .compiler.compile import Unmapped
 from .compiler.graph.graph import Graph, Node
 from .compiler.graph.parts import parts_of
-from .compiler.kernels.lowerings import LOWERINGS
+from .compiler.kernels.lowerings import lowering_of
 from .compiler.kinds import compiler_for
 from .compiler.operators import Hosted, Reshape
 from .compiler.operators.hosted import HostedKind
@@ -104,7 +104,7 @@ def _refusal(graph: Graph, node: Node, config: Config) -> str | None:
     operator = node.operator
     if operator.at_edge or isinstance(operator, Reshape):
         return None
-    if type(operator) not in LOWERINGS and not operator.parts(graph.typed(node.inputs)):
+    if lowering_of(operator, config) is None and not operator.parts(graph.typed(node.inputs)):
         return f"{operator.kind} has no lowering for this accelerator yet"
     constants = {name: graph.constants[name] for name in node.inputs.values() if name in graph.constants}
     alone = Graph([node], {name: graph.tensors[name] for name in node.inputs.values()}, constants,

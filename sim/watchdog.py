@@ -8,6 +8,8 @@ from typing import Any
 
 from ..hdl.kinds import kind
 from ..hdl.post.engine import Post
+from ..hdl.routines.engine import RoutineEngine
+from ..hdl.routines.instructions import Operation, cycles_of
 from ..hdl.shell.commands import COMMAND_BYTES, FORMAT_VERSION, CommandSet, Opcode
 from ..hdl.shell.config import Config
 from ..hdl.shell.waits import meant, reached
@@ -87,6 +89,9 @@ def limits(config: Config, memory: MemoryTiming, segments: Segments, address: in
             moving += _block_cycles(config, memory, body) + hardware.transfer_cycles(config, body)
         elif opcode is Opcode.EXECUTE:
             computing.append(hardware.execute_cycles(config, body))
+        elif body.get("routine"):
+            most = body["n_count"] * body["scale_nstep"] * max(map(cycles_of, Operation))
+            computing.append(RoutineEngine.START + most + RoutineEngine.SETTLED)
         else:
             groups = config.sum_columns // config.post.lanes
             computing.append(body["n_count"] * body["m_count"] * groups + 2 * Post.latency_of(config))

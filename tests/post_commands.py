@@ -37,12 +37,13 @@ def line_config(data_width=64, softmax=0):
 
 
 def loads(rng, target, destination, content):
-    """Cut the content of a memory into beats as the loader rotates them, word-aligned, in random rows."""
+    """Cut the content of a memory into beats as the loader rotates them, in random rows, aligned as it asks for."""
     beat, start = target.beat_bytes, 0
+    unit = {"VECTOR": target.operand_bytes, "ROUTINE": 8}.get(target.commands.destination(destination).name, 4)
     while start < len(content):
-        length = int(rng.integers(1, 33)) * 4
+        length = int(rng.integers(1, 33)) * unit
         row = content[start:start + length].tolist()
-        shift = int(rng.integers(0, beat // 4)) * 4
+        shift = int(rng.integers(0, max(beat // unit, 1))) * unit % beat
         # The row's first DRAM beat may hold any part of its bytes.
         position, count = 0, beat - shift
         while position < len(row):
@@ -60,7 +61,7 @@ def loads(rng, target, destination, content):
         start += length
 
 
-def run(rng, target, sums, memories, commands, *, stalls=False):
+def run(rng, target, sums, memories, commands, *, stalls=False, cycles=20_000):
     """Run commands on the engine; return the bytes written, and what to say about time."""
     cols, width = target.sum_columns, target.accumulator_bits
     top = Module()
@@ -78,17 +79,22 @@ def run(rng, target, sums, memories, commands, *, stalls=False):
     top.d.sync += late.eq(read.data)
 
     banks = target.output_banks
-    written = np.full(OUTPUT_BYTES, -1)
-    seen = {"done": [], "writes": [], "reads": 0, "groups": 0, "output_writes": 0, "first_read": None,
+    written = np.full(target.scratchpads.output_bytes, -1)
+    seen = {"done": [], "done_cycles": [], "accepted_cycles": [], "writes": [],
+            "reads": 0, "groups": 0, "output_writes": 0, "first_read": None,
             "cycle": 0, "shifts": []}
 
     async def watch(ctx):
+        accepts = engine.commands.valid & engine.commands.ready
         sampled = ctx.tick().sample(engine.done, engine.output.en, engine.output.line, engine.output.data,
-                                    engine.events, engine.accumulators.en)
-        async for _, _, done, enable, line, value, events, reading in sampled:
+                                    engine.events, engine.accumulators.en, accepts)
+        async for _, _, done, enable, line, value, events, reading, accepted in sampled:
             seen["cycle"] += 1
+            if accepted:
+                seen["accepted_cycles"].append(seen["cycle"])
             if done:
                 seen["done"].append(len(seen["writes"]))
+                seen["done_cycles"].append(seen["cycle"])
             if enable:
                 seen["writes"].append(seen["cycle"])
                 for bank in range(banks):
@@ -127,7 +133,7 @@ def run(rng, target, sums, memories, commands, *, stalls=False):
                 seen["shifts"].append((row, amount, len(seen["writes"])))
 
     async def watchdog(ctx):
-        await ctx.delay(20_000e-6)
+        await ctx.delay(cycles * 1e-6)
         raise TimeoutError("the commands did not complete")
 
     sim = Simulator(top)

@@ -69,6 +69,8 @@ class Context:
         Constants of nodes that may serve others, too, by what they depend on.
     moving : list of Moving
         What follows positions.
+    wanted : dict of str to Layout
+        Layouts that readers want tensors to have.
     most : int or None
         Greatest position of runs of the program, if it is less than what tensors have room for.
     """
@@ -80,6 +82,7 @@ class Context:
     made: list[Buffer] = field(default_factory=list)
     shared: dict[Hashable, Buffer] = field(default_factory=dict)
     moving: list[Moving] = field(default_factory=list)
+    wanted: dict[str, Layout] = field(default_factory=dict)
     most: int | None = None
 
     def constant(self, name: str) -> np.ndarray | None:
@@ -130,6 +133,9 @@ class Context:
     def _float_item(self, name: str, arithmetic: FloatArithmetic) -> int:
         """Bytes of an element of floats in memory: of an operand, or of a sum."""
         dtype, form = self.graph.tensors[name].dtype, arithmetic.format.name
+        if self.config.has_routines and dtype.name in ("int32", "uint32", "int64"):
+            # Labels, keys and numbers, which routines read as words.
+            return arithmetic.sum_bytes
         if dtype.name not in (form, "float32"):
             raise PearrayError(f"{self.graph.named(name)} must be of type {form} or float32 for this accelerator, "
                                f"not {dtype}")

@@ -11,7 +11,7 @@ from ..graph.graph import Node
 from ..operators import Conv2d, Conv2dGrad, ConvTranspose2d, PooledConv2d
 from .context import Context, finish_of
 from .kernel import PIXELS, Access, Constant, Contraction, Finish, Index, Kernel, Product, windows
-from .views import View
+from .views import Axis, View
 
 __all__ = ["conv", "conv_transpose", "pooled_conv", "spread", "weights_of"]
 
@@ -55,11 +55,23 @@ def _of_channels(finish: Finish, first: int, count: int) -> Finish:
 
 
 def weights_of(context: Context, node: Node) -> np.ndarray | View:
-    """Weights of a convolution: checked, if they are constant, or a view with axes m, r, s and c."""
+    """Weights of a convolution: checked, if they are constant, or a view with axes m, r, s and c.
+
+    Raises
+    ------
+    PearrayError
+        If no strides tell where they stand.
+    """
     value = context.constant(node.inputs["w"])
     if value is not None:
         return context.fits(node.inputs["w"], value)
-    return context.image(node, role="w").renamed(*"mrsc")
+    found = context.operand(node, "w")
+    strides = found.layout.strides()
+    if strides is None:
+        raise PearrayError(f"{node.name}: {context.graph.named(node.inputs['w'])} must stand in memory with each of "
+                           "its axes at one distance")
+    m, c, r, s = map(Axis, "mcrs", found.layout.shape, strides)
+    return View(found.buffer, (m, r, s, c))
 
 
 def constant_weights(context: Context, node: Node) -> np.ndarray:

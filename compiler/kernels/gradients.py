@@ -8,9 +8,9 @@ from ..graph.graph import Node
 from ..operators import Conv2dGrad, LinearGrad
 from .context import Context
 from .conv import spread, weights_of
+from .float_layouts import packed_layout
 from .gemm import matrix_product, row_major
 from .kernel import PIXELS, Access, Chain, Constant, Contraction, Finish, Index, Kernel, Product, Scaled, windows
-from .layout import Layout
 from .views import View
 
 __all__ = ["conv_grad", "linear_grad"]
@@ -85,7 +85,7 @@ def _weights(context: Context, node: Node[Conv2dGrad], dy: Access, stored: dict[
     operator, shape = node.operator, context.graph.tensors[node.inputs["w"]].shape
     groups, (m, cg, r, s) = operator.groups, shape
     ng = m // groups
-    layout = Layout((groups, r, s, cg, ng), (0, 4, 3, 1, 2), shape)
+    layout = packed_layout(shape, groups)
     y = View.rows(context.result(node, layout, "dw"), "ghwnc", layout.physical)
     x, view = context.image(node), dy.view
     n, p, q = (view.size(axis) for axis in "nhw")

@@ -280,6 +280,11 @@ class Kernel:
         if isinstance(self.finish.bias, View):
             yield self.finish.bias.buffer
 
+    @property
+    def made(self) -> Iterator[Buffer]:
+        """Buffers that are written."""
+        yield self.y.view.buffer
+
     def check(self) -> None:
         """Raise an error unless every view stays inside its buffer, and every index inside its view.
 

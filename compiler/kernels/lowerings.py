@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
+from ...hdl.shell.config import Config
 from .. import operators
 from ..graph.graph import Node
+from . import float_elements, float_rows, float_windows
 from .append import append
 from .attention import attention
 from .binary import add, gate, greatest, least, lookup, multiply, subtract
@@ -20,7 +22,10 @@ from .normalisation import normalisation, normed_sum
 from .rotary import rotary
 from .softmax import softmax
 
-__all__ = ["LOWERINGS", "reads_rows"]
+__all__ = ["LOWERINGS", "ROUTINES", "lowering_of", "reads_rows"]
+
+_MOVES = (operators.Concat, operators.DepthToSpace, operators.Expand, operators.Gather, operators.Pad, operators.Resize,
+          operators.Slice, operators.SpaceToDepth, operators.Tile, operators.Transpose)
 
 LOWERINGS: dict[type[operators.Operator], Callable[[Context, Node[Any]], list[Kernel]]] = {
     operators.Add: add,
@@ -53,10 +58,52 @@ LOWERINGS: dict[type[operators.Operator], Callable[[Context, Node[Any]], list[Ke
     operators.Sub: subtract,
     operators.SumPool2d: average_pool,
     operators.WindowSum: conv,
-    **dict.fromkeys((
-        operators.Concat, operators.DepthToSpace, operators.Expand, operators.Gather, operators.Pad, operators.Resize,
-        operators.Slice, operators.SpaceToDepth, operators.Tile, operators.Transpose), moved),
+    **dict.fromkeys(_MOVES, moved),
 }
+
+
+#: What arrays of floats compute.
+_PRODUCTS = (operators.Conv2d, operators.Conv2dGrad, operators.Gemm, operators.Linear, operators.LinearGrad,
+             operators.Products)
+
+#: How operators of floats are stated that routines compute.
+ROUTINES: dict[type[operators.Operator], Callable[[Context, Node[Any]], list[Kernel]]] = {
+    operators.Adam: float_elements.adam,
+    operators.Add: float_elements.added,
+    operators.AvgPool2d: float_windows.average_pool,
+    operators.Function: float_elements.activated,
+    operators.FunctionGrad: float_elements.derived,
+    operators.Gelu: float_elements.gated,
+    operators.LayerNorm: float_rows.norm,
+    operators.MaxPool2d: float_windows.max_pool,
+    operators.MovedGrad: float_windows.moved_grad,
+    operators.Mul: float_elements.multiplied,
+    operators.NormGrad: float_rows.norm_grad,
+    operators.PoolGrad: float_windows.pool_grad,
+    operators.RMSNorm: float_rows.norm,
+    operators.ReduceGrad: float_elements.mean_spread,
+    operators.ReduceMean: float_rows.reduced,
+    operators.ReduceSum: float_rows.reduced,
+    operators.Relu: float_elements.rectified,
+    operators.Rounded: float_elements.rounded,
+    operators.SGD: float_elements.sgd,
+    operators.Silu: float_elements.gated,
+    operators.Softmax: float_rows.softmax,
+    operators.SoftmaxCrossEntropy: float_rows.cross_entropy,
+    operators.SoftmaxCrossEntropyGrad: float_rows.cross_entropy_grad,
+    operators.SoftmaxGrad: float_rows.softmax_grad,
+    operators.Sub: float_elements.subtracted,
+    operators.SumTo: float_rows.summed_to,
+    **dict.fromkeys(_MOVES, float_windows.moved),
+}
+
+
+def lowering_of(operator: operators.Operator, config: Config) -> Callable[[Context, Node[Any]], list[Kernel]] | None:
+    """How an operator is stated for an accelerator, or None if it is not."""
+    table = LOWERINGS
+    if config.has_floats:
+        table = {kind: LOWERINGS[kind] for kind in _PRODUCTS} | (ROUTINES if config.has_routines else {})
+    return table.get(type(operator))
 
 
 def reads_rows(operator: operators.Operator, rank: int) -> bool:

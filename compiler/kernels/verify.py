@@ -6,7 +6,9 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ...hdl.errors import PearrayError
+from ..operators.moved import OUTSIDE
 from .kernel import Access, Index, Kernel
+from .routine import Routine
 from .views import Buffer, View
 
 __all__ = ["Written"]
@@ -42,6 +44,9 @@ class Written:
         """
         for kernel in kernels:
             kernel.check()
+            if isinstance(kernel, Routine):
+                self._verify_routine(kernel)
+                continue
             for access in kernel.accesses:
                 if not self._is_written(access, kernel.ranks):
                     raise PearrayError(f"{kernel.name}: {access} is read before a kernel writes it")
@@ -56,6 +61,18 @@ class Written:
                 raise PearrayError(f"{name}: no kernel writes {missing} of {buffer.size} elements of {buffer.name}")
             self._masks.pop(buffer, None)
             self._whole.add(buffer)
+
+    def _verify_routine(self, kernel: Routine) -> None:
+        """Check and take down what a routine reads and writes, element by element."""
+        for source in kernel.sources.values():
+            places, buffer = source.places[source.places != OUTSIDE], source.buffer
+            if buffer.is_made and buffer not in self._whole and not self._mask(buffer)[places].all():
+                raise PearrayError(f"{kernel.name}: {buffer.name} is read before a kernel writes it")
+        for result in kernel.results.values():
+            mask, places = self._mask(result.buffer), result.places[result.places != OUTSIDE]
+            if mask[places].any() or np.unique(places).size != places.size:
+                raise PearrayError(f"{kernel.name}: {result.buffer.name} is written more than once")
+            mask[places] = True
 
     def _mask(self, buffer: Buffer) -> np.ndarray:
         """Which elements of a buffer that is being written are."""

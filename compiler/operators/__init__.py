@@ -37,7 +37,7 @@ from .multi_head import MultiHeadAttention
 from .normalisation import LayerNorm, RMSNorm
 from .normed_sum import NormedSum
 from .operator import Operator
-from .optimisers import SGD, Adam, Optimiser
+from .optimisers import SGD, Adam, AdamFactors, Optimiser
 from .pooled import PooledConv2d
 from .reductions import ReduceMax, ReduceMean, ReduceMin, ReduceSum, SumPool2d
 from .requant import FixedPoint, Requant, Sums
@@ -48,14 +48,14 @@ from .softmax import Logistic, Softmax
 from .window_sum import WindowSum
 
 __all__ = [
-    "SGD", "Adam", "Add", "Append", "AtEnd", "Attention", "AttentionGrad", "AttentionKept", "AvgPool2d", "Concat",
-    "Contraction", "Conv2d", "Conv2dGrad", "ConvTranspose2d", "DepthToSpace", "Dequantize", "DequantizeBlocks",
-    "DynamicQuantize", "Embedding", "EmbeddingGrad", "Expand", "FixedPoint", "Function", "FunctionGrad", "Gather",
-    "Gelu", "Gemm", "Given", "Hosted", "Interpolate", "LayerNorm", "Linear", "LinearGrad", "Logistic", "Lookup",
-    "MaskBias", "MatMul", "MatrixProduct", "Max", "MaxPool2d", "Min", "Moved", "MovedGrad", "Mul", "MultiHeadAttention",
-    "NormGrad", "NormedSum", "Operator", "Optimiser", "Pad", "PoolGrad", "PooledConv2d", "Products", "Quantize",
-    "QuantizeBlocks", "RMSNorm", "Real", "RealSums", "RealTable", "ReduceGrad", "ReduceMax", "ReduceMean", "ReduceMin",
-    "ReduceSum", "Relu", "Requant", "Reshape", "Resize", "RotaryEmbedding", "Rounded", "Silu", "Slice", "Softmax",
-    "SoftmaxCrossEntropy", "SoftmaxCrossEntropyGrad", "SoftmaxGrad", "SpaceToDepth", "Split", "Sub", "SumPool2d",
-    "SumTo", "Sums", "Tile", "Transpose", "Where", "WindowSum", "ZeroPoints",
+    "SGD", "Adam", "AdamFactors", "Add", "Append", "AtEnd", "Attention", "AttentionGrad", "AttentionKept", "AvgPool2d",
+    "Concat", "Contraction", "Conv2d", "Conv2dGrad", "ConvTranspose2d", "DepthToSpace", "Dequantize",
+    "DequantizeBlocks", "DynamicQuantize", "Embedding", "EmbeddingGrad", "Expand", "FixedPoint", "Function",
+    "FunctionGrad", "Gather", "Gelu", "Gemm", "Given", "Hosted", "Interpolate", "LayerNorm", "Linear", "LinearGrad",
+    "Logistic", "Lookup", "MaskBias", "MatMul", "MatrixProduct", "Max", "MaxPool2d", "Min", "Moved", "MovedGrad", "Mul",
+    "MultiHeadAttention", "NormGrad", "NormedSum", "Operator", "Optimiser", "Pad", "PoolGrad", "PooledConv2d",
+    "Products", "Quantize", "QuantizeBlocks", "RMSNorm", "Real", "RealSums", "RealTable", "ReduceGrad", "ReduceMax",
+    "ReduceMean", "ReduceMin", "ReduceSum", "Relu", "Requant", "Reshape", "Resize", "RotaryEmbedding", "Rounded",
+    "Silu", "Slice", "Softmax", "SoftmaxCrossEntropy", "SoftmaxCrossEntropyGrad", "SoftmaxGrad", "SpaceToDepth",
+    "Split", "Sub", "SumPool2d", "SumTo", "Sums", "Tile", "Transpose", "Where", "WindowSum", "ZeroPoints",
 ]

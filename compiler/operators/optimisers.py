@@ -1,4 +1,4 @@
-"""Steps of optimisers: golden models without a lowering yet."""
+"""Steps of optimisers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from ...golden import optimisers
 from ...hdl.errors import PearrayError
 from .fields import Number
 from .floats import FLOAT, check_float, check_like
-from .operator import Operator, Spec, Typed
+from .operator import Operator, Part, Spec, Typed
 
-__all__ = ["SGD", "Adam", "Optimiser"]
+__all__ = ["SGD", "Adam", "AdamFactors", "Optimiser"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -109,6 +109,32 @@ class SGD(Optimiser):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class AdamFactors(Operator):
+    """Factors of a step of Adam, size and root () float32, of its number, step () int64; the host computes them.
+
+    Parameters
+    ----------
+    lr, beta1, beta2 : float
+        As for :class:`Adam`.
+    """
+
+    lr: Number
+    beta1: Number
+    beta2: Number
+
+    at_edge = True
+    required = ("step",)
+    outputs = ("size", "root")
+
+    def _types(self, step: Typed) -> list[Spec]:
+        return [((), FLOAT)] * 2
+
+    def _compute(self, step: np.ndarray) -> list[np.ndarray]:
+        return [np.asarray(each, np.float32) for each in optimisers.adam_factors(
+            self.lr, int(step), self.beta1, self.beta2)]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Adam(Optimiser):
     """One step of Adam: w, dw, and the running means m and v, all of one shape; outputs w, m and v.
 
@@ -149,6 +175,14 @@ class Adam(Optimiser):
         """Factors of the step."""
         made = optimisers.adam_factors(self.lr if lr is None else lr, step, self.beta1, self.beta2)
         return dict(zip(self.scalars, made, strict=True))
+
+    def parts(self, tensors: Mapping[str, Typed]) -> list[Part]:
+        """The factors of a step whose number is given, which the host computes, and the step by these."""
+        if "step" not in tensors:
+            return []
+        factors = AdamFactors(lr=self.lr, beta1=self.beta1, beta2=self.beta2)
+        others = {role: role for role in tensors if role != "step"}
+        return [Part("size", factors, {"step": "step"}), Part("w", self, others | {"size": "size", "root": "root"})]
 
     def _types(self, w: Typed, step: Typed | None = None, **others: Typed) -> list[Spec]:
         self._check(w, others)

@@ -162,7 +162,9 @@ class _Totalled(Reduction, Scaled):
         return [reduction.rounded(sums, x_scale, self.count(x) if self.is_mean else 1, y_scale, y_zero, dtype)]
 
     def parts(self, tensors: Mapping[str, Typed]) -> list[Part]:
-        """Mean or sum of each image."""
+        """Mean or sum of each image; of floats there are none, whose sums are in another order."""
+        if np.dtype(tensors["x"].dtype).kind == "f":
+            return []
         kind = AvgPool2d if self.is_mean else SumPool2d
         return self._in_parts(tensors["x"], kind(
             x_scale=self.x_scale, x_zero_point=self.x_zero_point, y_scale=self.y_scale,

@@ -24,4 +24,4 @@ def lower_attention(kernel: Attention, config: RowStationaryConfig, plan: Memory
     work = sum((body["windows"] + 1) * (body["window"] + 1) * (body["filters"] + 1) * (body["filter_sets"] + 1)
                for stream, _, body, _, _ in program.entries()
                if stream.opcode is Opcode.EXECUTE and not body.get("setup"))
-    return ProgramStep(Group([]), program, kernel.y.view.buffer, work)
+    return ProgramStep(Group([]), program, (kernel.y.view.buffer,), work)

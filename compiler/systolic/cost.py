@@ -15,6 +15,7 @@ from ...hdl.systolic.commands import Destination
 from ...memory import DEFAULT_MEMORY, MemoryTiming
 from ..program import Program
 from ..timing.bursts import bursts, row_bursts
+from ..timing.routines import routine_postings
 from .timeline import timeline
 from .timing import Latencies, contraction_tiles, execution, is_toeplitz
 
@@ -87,7 +88,10 @@ def predict(config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEM
     rows, cols = config.array.rows, config.array.cols
     moves = ("move_commands", "moved_beats") if config.has_moves else ()
     counts = dict.fromkeys((*EXACT, *moves, "stall_load", "stall_post", "stall_empty"), 0)
-    for number, command in enumerate(program.commands):
+    commands = program.commands
+    routines = routine_postings(config, program, ((each.opcode.value - 1, each.body) for each in commands)) if (
+        config.has_routines) else {}
+    for number, command in enumerate(commands):
         body, queue = command.body, command.opcode.name.lower()
         counts[f"{queue}_commands"] += 1
         if command.opcode is Opcode.LOAD:
@@ -99,8 +103,9 @@ def predict(config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEM
         elif command.opcode is Opcode.MOVE:
             counts["moved_beats"] += sum(bursts(config, body).sizes)
         elif command.opcode is Opcode.POST:
-            post = Latencies.of(config).posting(body)
+            post = routines.get(number) or Latencies.of(config).posting(body)
             counts["post_group"] += post.read
+            counts["post_accumulator_read"] += 0 if number in routines else post.read
             counts["post_output_write"] += post.written
         else:
             taken, tiles = execution(config, body), body["n_count"]
@@ -120,9 +125,9 @@ def predict(config: Config, program: Program, timing: MemoryTiming = DEFAULT_MEM
     beats = max(1, COMMAND_BYTES // config.beat_bytes)
     stalls = dict(zip(("stall_load", "stall_post", "stall_empty"), found.stalls, strict=True))
     return counts | stalls | {
-        "cycles": found.cycles, "commands": len(program.commands) + 1, "fetch_beats": found.fetched * beats,
+        "cycles": found.cycles, "commands": len(commands) + 1, "fetch_beats": found.fetched * beats,
         "execute_activation_read": counts["execute_active"],
-        "execute_stall_weights": found.waiting, "post_accumulator_read": counts["post_group"],
+        "execute_stall_weights": found.waiting,
         "output_read_beats": counts["write_beats"],
     }
 

@@ -171,6 +171,9 @@ class SystolicInterpreter(Interpreter):
         m = np.arange(body["m_count"])
         if not m.size or not body["n_count"]:
             raise ProgramError("post of nothing")
+        if body.get("routine"):
+            self._routine(ordinal, clock, body)
+            return
         if self.config.has_softmax:
             self._softmax.check(body)
         if self.config.has_norms:

@@ -18,6 +18,7 @@ from ..kernels.attention import Attention
 from ..kernels.kernel import Contraction, Kernel
 from ..kernels.nest import Nest
 from ..kernels.normalisation import Normalisation
+from ..kernels.routine import Routine
 from ..kernels.softmax import RowSoftmax
 from ..kernels.views import Buffer
 from ..kinds import ArrayCompiler, LayerPlanner, Setting
@@ -25,6 +26,7 @@ from ..placement import MemoryPlan
 from ..program import Program
 from ..program_step import ProgramStep
 from ..residency import Arrangement
+from ..routine_program import routine_program
 from ..steps import Step
 from ..timing.latencies import UnendingError
 from .alternate import keeps_lanes_busy
@@ -38,6 +40,7 @@ from .mapper import DATAFLOWS, Mapper
 from .norms import lower_normalisation
 from .order import Order
 from .parts import commands_of
+from .program_step import program_step
 from .row_softmax import lower_softmax
 from .steps import ContractionStep
 from .strips import Stage
@@ -76,6 +79,8 @@ class _Planner(LayerPlanner):
             return [lower_softmax(kernel, self._config, self._timing, plan)]
         if isinstance(kernel, Normalisation):
             return [lower_normalisation(kernel, self._config, self._timing, plan)]
+        if isinstance(kernel, Routine):
+            return [program_step(self._config, routine_program(kernel, self._config, plan), *kernel.made)]
         stages = [Stage(part, self._mapper.steps(part, plan), self._mapper.way(part))
                   for part in forms(Nest.of(kernel, self._config.array.operand_bits), self._config, plan)]
         self._stages += stages

@@ -11,8 +11,8 @@ from .timing import execution
 __all__ = ["program_step"]
 
 
-def program_step(config: Config, program: Program, output: Buffer) -> ProgramStep:
-    """Make the step of a program that stores a tensor, whose work is operand vectors."""
+def program_step(config: Config, program: Program, *outputs: Buffer) -> ProgramStep:
+    """Make the step of a program that stores tensors, whose work is operand vectors."""
     work = sum(execution(config, body).active for stream, _, body, _, _ in program.entries()
                if stream.opcode is Opcode.EXECUTE)
-    return ProgramStep(Group([]), program, output, work)
+    return ProgramStep(Group([]), program, outputs, work)

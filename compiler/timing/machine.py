@@ -23,6 +23,7 @@ from .bursts import bursts
 from .latencies import LateError, Limit, Posting, SharedLatencies, UnendingError
 from .ports import NEVER, Block, MovePort, ReadPort, WritePort
 from .queues import FREED, GO, KIND, TIME, VALUE, Queues
+from .routines import routine_postings
 
 __all__ = ["EXECUTE", "LOAD", "MOVE", "POST", "STORE", "Machine", "Timeline"]
 
@@ -99,6 +100,8 @@ class Machine(Queues):
         self._walked = self._load_ready = self._store_ready = 0
         self._load_wait = self._accepting = -1
         self._post_ready = 0
+        #: Cycle in which the last POST of sums, and the last that runs a routine, is completed.
+        self._turns = [-1, -1]
         #: Cycle of the last group of softmax, long ago if there was none; until when each POST is kept.
         self._softmax = -NEVER
         #: Cycle of the first group of a second or third pass over rows, at least.
@@ -123,6 +126,9 @@ class Machine(Queues):
             self._queue_of[place], self._bodies[place] = queue, body
             self._waits[place] = [(self._counted(queue, each, body), number)
                                   for each, number in enumerate(numbers) if number]
+        self._routines: dict[int, Posting] = {}
+        if self._config.has_routines:
+            self._routines = routine_postings(self._config, program, zip(self._queue_of, self._bodies, strict=True))
 
     def _counted(self, queue: int, other: int, body: Mapping[str, int]) -> list[int]:
         """Completions of a queue by which a command of another one, with some body, waits for it."""
@@ -259,7 +265,11 @@ class Machine(Queues):
         time = max(time, self._post_ready)
         index = self._slot[POST]
         body, constants = self._bodies[index], self._c
-        posting = constants.posting(body)
+        posting = self._routines.get(index) or constants.posting(body)
+        # Sums and routines take turns: what is of the other kind must have been completed, and counted.
+        is_routine = index in self._routines
+        time = max(time, self._turns[not is_routine] + 1)
+        self._turns[is_routine] = time + posting.done
         self.begun[index] = time
         self._at(time + 1, FREED, POST)
         if body.get("normalise"):

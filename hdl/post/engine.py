@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from ..blocks.banks import BankWrite
 from ..blocks.pipeline import delay, taps
 from ..blocks.rules import rests
+from ..routines.engine import RoutineEngine
 from ..shell.commands import Parameter, Rounding
 from ..shell.config import Config
 from ..shell.load_port import LoadWrite
@@ -20,6 +21,7 @@ from .row_softmax import RowSoftmax
 from .softmax import Softmax, state_softmax_rules
 from .sums import AccumulatorRead, ShiftWrite
 from .transposed import state_rules
+from .turns import Turns
 from .walk import PostWalk
 
 __all__ = ["Post", "PostEvents"]
@@ -63,6 +65,9 @@ class Post(wiring.Component):
 
     With ``post.row_softmax``, passes are as late as pairs, and a second or third one waits until what the one before
     found stands, :meth:`RowSoftmax.seen_of` or :meth:`RowSoftmax.settled_of` cycles.
+
+    With ``post.routines``, commands with ``routine`` go to :class:`.RoutineEngine`, which begins when all others are
+    done, and they when it is. They read no sums, so they count as released when they are accepted.
 
     With ``post.norms``, rows that are normalised are written :meth:`norm_delay_of` cycles later than others, and a
     command waits until as many rows have got their roots as it says.
@@ -179,6 +184,7 @@ class Post(wiring.Component):
         scales = max(lines, config.score_rows) if config.has_softmax else lines
         m.submodules.walk = walk = PostWalk(config, lines * fine, scales * fine, units * fine,
                                             self._banks // config.operand_bytes, self.few_of(config, self._untouched))
+        routines, turns = self._routines(m) if config.has_routines else (None, None)
         # Kept here, so that the next command may come to the queue's slot meanwhile.
         command = Signal.like(self.commands.payload, name="command", reset_less=True)
         if config.has_transposed:
@@ -195,7 +201,7 @@ class Post(wiring.Component):
 
         reading = walk.valid if groups.averages is None else walk.valid & groups.averages.reads
         softmax, rows, norms, ripe, busy = self._states(m, walk, groups, command)
-        self._accept(m, walk, groups, command, first, last[0], ripe)
+        self._accept(m, turns, walk, groups, command, first, last[0], ripe)
 
         settings = Signal(lane_of(config).SETTINGS)
         raw = command.rounding == Rounding.NONE
@@ -209,14 +215,20 @@ class Post(wiring.Component):
             self.accumulators.row.eq(walk.row),
         ]
         lanes = Lanes(config=config, lines=lines, walk=walk, groups=groups, settings=settings, load=self.load,
-                      sums=self.accumulators, softmax=softmax, rows=rows, norms=norms).build(m, platform)
+                      sums=self.accumulators, softmax=softmax, rows=rows, norms=norms,
+                      routines=routines).build(m, platform)
         writer = OutputWriter(config=config, banks=self._banks, lines=self._lines, command=command, raw=raw,
                               groups=groups, valid=valid, first=first, settings_cycle=settings_cycle,
                               numerators=self._numerators(m, softmax, lanes))
-        written = writer.build(m, platform, lanes, self.output)
-        m.d.comb += self.events.output_write.eq(delay(m, written, 1, "written"))
-        m.d.comb += self.done.eq(delay(m, last[-1], 2, "done"))
-        m.d.sync += [self.events.group.eq(reading), self.events.accumulator_read.eq(reading)]
+        output = self.output if routines is None else self._outputs(m, routines)
+        written = writer.build(m, platform, lanes, output)
+        done, group, write = delay(m, last[-1], 2, "done"), reading, delay(m, written, 1, "written")
+        if routines is not None:
+            m.d.comb += turns.sums_done.eq(done)
+            done, group, write = turns.done, group | routines.group, write | routines.output.en.any()
+        m.d.comb += self.events.output_write.eq(write)
+        m.d.comb += self.done.eq(done)
+        m.d.sync += [self.events.group.eq(group), self.events.accumulator_read.eq(reading)]
         self._rest(m, busy)
 
         return m
@@ -227,6 +239,8 @@ class Post(wiring.Component):
         ours = [Parameter.BIAS, Parameter.SCALE, Parameter.TABLE]
         if config.has_pairs:
             ours.append(config.pair_memory)
+        if config.has_routines:
+            ours += [config.commands.destination[name].value for name in ("VECTOR", "ROUTINE")]
         loads = load.valid & Cat(load.destination == each for each in ours).any()
         shows = [self.released, self.done, self.output.en, self.accumulators.en, self.events.as_value()]
         if config.has_softmax:
@@ -234,7 +248,8 @@ class Post(wiring.Component):
         # A command is done two cycles behind its last outputs, and a pulse must end.
         rests(m, self.commands.valid | ~self.commands.ready | loads | waiting.any(), Cat(shows),
               self.latency + self.pair_delay_of(config) + self.norm_delay_of(config)
-              + self.softmax_delay_of(config) + FloatShare.LATENCY * config.has_float_softmax + 3)
+              + self.softmax_delay_of(config) + FloatShare.LATENCY * config.has_float_softmax
+              + RoutineEngine.SETTLED * config.has_routines + 3)
 
     def _softmax(self, m, walk, command):
         """Give softmax, where there is any, its groups; return it, and the cycles until its quotients may be read."""
@@ -304,21 +319,44 @@ class Post(wiring.Component):
             m.d.comb += [softmax.score[index].eq(lane.score), softmax.hidden[index].eq(lane.hidden)]
         return [softmax.output[index] for index in range(len(lanes))]
 
-    def _accept(self, m, walk, groups, command, first, last, ripe):
+    def _routines(self, m):
+        """Build the engine of routines, and what gives it its commands."""
+        m.submodules.routines = routines = RoutineEngine(self._config)
+        m.submodules.turns = turns = Turns(self._config)
+        wiring.connect(m, wiring.flipped(self.commands), turns.commands)
+        wiring.connect(m, turns.routines, routines.commands)
+        wiring.connect(m, wiring.flipped(self.load), routines.load)
+        m.d.comb += turns.routines_done.eq(routines.done)
+        return routines, turns
+
+    def _outputs(self, m, routines):
+        """Return a write port beside that of routines, with which it takes turns."""
+        port = BankWrite(self._banks, self._lines, 8).create(path=("sums",))
+        theirs = routines.output
+        m.d.comb += self.output.en.eq(port.en | theirs.en)
+        with m.If(theirs.en.any()):
+            m.d.comb += [self.output.line.eq(theirs.line), self.output.data.eq(theirs.data)]
+        with m.Else():
+            m.d.comb += [self.output.line.eq(port.line), self.output.data.eq(port.data)]
+        return port
+
+    def _accept(self, m, turns, walk, groups, command, first, last, ripe):
         """Take the next command with the last group of the one before, and tell when sums may be written over."""
+        commands = self.commands if turns is None else turns.sums
         walked = Signal(init=1)
         settled = Signal(init=1)
         accepted = Signal()
         pending = Signal()
         told = Signal()
+        ends = walk.valid & walk.ending & ~told
         begins = pending if groups.averages is None else pending & groups.averages.ripe
         for each in ripe:
             begins = begins & each
         m.d.comb += [
-            self.commands.ready.eq((walked | last) & settled),
-            accepted.eq(self.commands.valid & self.commands.ready),
+            commands.ready.eq((walked | last) & settled),
+            accepted.eq(commands.valid & commands.ready),
             walk.start.eq(begins),
-            self.released.eq(walk.valid & walk.ending & ~told),
+            self.released.eq(ends if turns is None else ends | turns.begun),
         ]
         m.d.sync += [
             pending.eq(accepted | pending & ~walk.start),
@@ -330,6 +368,6 @@ class Post(wiring.Component):
         # any more when one may come, so whatever stands there may take its place.
         late = (self.pair_delay_of(self._config) or self.softmax_delay_of(self._config)
                 or self.norm_delay_of(self._config) or self._config.has_row_softmax)
-        taken = accepted if late else self.commands.ready
+        taken = accepted if late else commands.ready
         with m.If(taken):
-            m.d.sync += command.eq(self.commands.payload)
+            m.d.sync += command.eq(commands.payload)

@@ -11,6 +11,8 @@ from amaranth.utils import ceil_log2
 from ..blocks import unit
 from ..blocks.pipeline import delay, taps
 from ..blocks.rules import never
+from ..routines.engine import RoutineEngine
+from ..routines.instructions import INSTRUCTION_BYTES, INSTRUCTIONS
 from ..shell.commands import Parameter
 from ..shell.config import Config
 from .average import EARLY, Average
@@ -19,7 +21,7 @@ from .groups import Groups
 from .lane import TABLE_BYTES, Lane
 from .norms import NormedElement, Norms
 from .pairs import PairSum, PairWrite, element_of
-from .parameters import LineMemory, WordPort, beat_words, place_bits
+from .parameters import WORD_BYTES, LineMemory, WordPort, beat_words, place_bits
 from .post_lane import PostLane
 from .products import ADDEND_BITS, PairProduct
 from .row_softmax import RowPass, RowSoftmax
@@ -89,6 +91,8 @@ class Lanes:
         Where what passes find of rows is kept: their greatest bytes, and scales of shares.
     norms : Norms or None
         States of rows of LayerNorm and RMSNorm.
+    routines : RoutineEngine or None
+        Engine of routines, which asks for instructions.
     """
 
     config: Config
@@ -101,6 +105,7 @@ class Lanes:
     softmax: Softmax | None = None
     rows: RowSoftmax | None = None
     norms: Norms | None = None
+    routines: RoutineEngine | None = None
 
     @staticmethod
     def sum_cycle_of(config: Config) -> int:
@@ -188,6 +193,8 @@ class Lanes:
         m.submodules.bias_memory = biases = LineMemory(beat_words(config), place_bits(config), config.post.lanes,
                                                        self.lines)
         self._written(m, port, biases, Parameter.BIAS)
+        if self.routines is not None:
+            self._instructions(m, port)
         m.d.comb += biases.line.eq(delay(m, self.walk.bias_line, cycle - of_bias, "bias_line", reset_less=True))
         valid = delay(m, self.groups.output, cycle, "lane_valid")
         rounding = delay(m, command.rounding, cycle, "rounding", reset_less=True)
@@ -209,6 +216,14 @@ class Lanes:
                 lane.settings.eq(self.settings),
             ]
         return units
+
+    def _instructions(self, m, port):
+        """Build the memory of instructions, two words each."""
+        config = self.config
+        m.submodules.instruction_memory = memory = LineMemory(
+            beat_words(config), place_bits(config), INSTRUCTION_BYTES // WORD_BYTES, INSTRUCTIONS)
+        self._written(m, port, memory, config.commands.destination["ROUTINE"])
+        m.d.comb += [memory.line.eq(self.routines.number), self.routines.instruction.eq(memory.data.as_value())]
 
     @staticmethod
     def _written(m, port, memory, destination):

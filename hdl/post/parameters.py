@@ -16,7 +16,7 @@ from ..shell.commands import ADDRESS_BITS
 from ..shell.config import Config
 from ..shell.load_port import LoadWrite
 
-__all__ = ["LineMemory", "Table", "WordPort", "WordWrite", "beat_words", "place_bits"]
+__all__ = ["WORD_BYTES", "LineMemory", "Table", "WordPort", "WordWrite", "beat_words", "place_bits"]
 
 WORD_BYTES = 4
 

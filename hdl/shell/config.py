@@ -56,6 +56,7 @@ class Post(Section):
     row_softmax: int = integer(0, 0, 1, "1 for softmax of the rows of a tensor; needs post.pairs = 1")
     float_softmax: int = integer(0, 0, 1, "1 for such softmax with sums in float32 as well; needs post.row_softmax = 1")
     norms: int = integer(0, 0, 1, "1 for LayerNorm and RMSNorm, where operands have 8 bits")
+    routines: int = integer(0, 0, 1, "1 for routines on float32 numbers, where operands are floats")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +133,8 @@ class Config(ABC):
                 raise PearrayError(f"post.{key} must be 0 with array.kind = {self.KIND!r}, not {value}")
             if value and function.needs and not getattr(self._post, function.needs):
                 raise PearrayError(f"post.{key} must be 0 without post.{function.needs} = 1, not {value}")
+            if value and function.floats_only and not self.has_floats:
+                raise PearrayError(f"post.{key} must be 0 where operands are integers, not {value}")
         if self.has_moves and not self.can_move:
             raise PearrayError(f"scratchpads.moves must be 0 with array.kind = {self.KIND!r}, "
                                f"not {self.scratchpads.moves}")
@@ -188,7 +191,8 @@ class Config(ABC):
     def functions(self) -> frozenset[str]:
         """Functions of the vector engine that it has: those chosen in ``[post]``, where operands allow them."""
         return frozenset(key for key, function in FUNCTIONS.items() if getattr(self._post, key)
-                         and (self.array.operand_bits == 8 or not function.bytes_only))
+                         and (self.has_floats if function.floats_only else
+                              self.array.operand_bits == 8 or not function.bytes_only))
 
     @property
     def has_pairs(self) -> bool:
@@ -234,6 +238,16 @@ class Config(ABC):
     def has_norms(self) -> bool:
         """Whether post-processing normalises rows."""
         return "norms" in self.functions
+
+    @property
+    def has_routines(self) -> bool:
+        """Whether post-processing runs routines."""
+        return "routines" in self.functions
+
+    @property
+    def vector_bytes(self) -> int:
+        """Bytes of the memory that routines read; 0 without them."""
+        return int(getattr(self.scratchpads, "vector_bytes", 0)) if self.has_routines else 0
 
     @property
     def has_moves(self) -> bool:

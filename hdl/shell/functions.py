@@ -33,8 +33,8 @@ class Function:
         Bits of a POST that it has.
     fields : mapping of str to int
         Unsigned fields behind those that all POSTs have, and their bits.
-    bytes_only : bool
-        Whether it is there with operands of 8 bits only.
+    bytes_only, floats_only : bool
+        Whether it is there with operands of 8 bits only, or with floats only; others but these are for integers.
     needs : str
         Key of another function that it needs; "" for none.
     """
@@ -43,6 +43,7 @@ class Function:
     flags: tuple[str, ...] = ()
     fields: Mapping[str, int] = field(default_factory=dict)
     bytes_only: bool = False
+    floats_only: bool = False
     needs: str = ""
 
 
@@ -181,6 +182,16 @@ With ``float_row`` set, terms are the bits of float32 numbers that are not negat
 
     ``bias`` and ``per_channel`` must be zero with ``moments``, and with both ``table``, ``product``, ``average``,
     ``search``, ``transposed``, ``reduce``, ``softmax`` and ``normalise``."""),
+    "routines": Function(flags=("routine",), fields={"index": 32}, floats_only=True, doc="""
+With ``routine`` set, no sums are read: the command runs ``scale_nstep`` instructions, from number ``scale_base`` on,
+    one after another, and all of them ``n_count`` times, in each lane and each of its first ``m_count`` slots, of
+    which there are 16. What instructions are stands in the module below. They read elements of the vector memory, from
+    byte ``bias_base * lanes * 4`` on, and write such to the output scratchpad, from ``out_base`` on, a multiple of
+    ``lanes * 4``. ``scale_nstep`` is at least 1, and all other fields but ``index`` must be zero.
+
+    A LOAD to ``VECTOR`` writes the vector memory, of ``scratchpads.vector_bytes`` bytes, at any alignment that one to
+    a scratchpad of operands may have. A LOAD to ``ROUTINE`` writes instructions, number k to byte ``8 * k``;
+    ``dram``, ``address``, steps and lengths are multiples of 8 then."""),
 }
 
 

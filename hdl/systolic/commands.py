@@ -19,7 +19,8 @@ from ..shell.commands import (
 )
 from ..shell.functions import post_body
 
-__all__ = ["COMMANDS", "Destination", "ExecuteBody", "PairDestination", "RescalingBody", "command_set"]
+__all__ = ["COMMANDS", "Destination", "ExecuteBody", "PairDestination", "RescalingBody", "RoutineDestination",
+           "command_set"]
 
 
 class Destination(enum.IntEnum, shape=DESTINATION_BITS):
@@ -42,6 +43,20 @@ class PairDestination(enum.IntEnum, shape=DESTINATION_BITS):
     TABLE = Parameter.TABLE.value
     #: Both tables of pairs.
     PAIR = 5
+
+
+class RoutineDestination(enum.IntEnum, shape=DESTINATION_BITS):
+    """Memory that a load writes, with ``post.routines``: two more of post-processing's."""
+
+    ACTIVATION = 0
+    WEIGHT = 1
+    BIAS = Parameter.BIAS.value
+    SCALE = Parameter.SCALE.value
+    TABLE = Parameter.TABLE.value
+    #: What routines read.
+    VECTOR = 6
+    #: Instructions.
+    ROUTINE = 7
 
 
 class ExecuteBody(data.Struct):
@@ -160,9 +175,10 @@ COMMANDS = CommandSet(
 def command_set(functions: frozenset[str] = frozenset(), *, moves: bool = False) -> CommandSet:
     """Commands with some functions of the vector engine, and with ``scratchpads.moves`` or without."""
     found = replace(COMMANDS, post=variant(post_body(functions), _RELEASE, added=_RELEASED)) if functions else COMMANDS
-    if "pairs" in functions:
-        load = variant(LoadBody, "Destinations are scratchpads.", destination=PairDestination)
-        found = replace(found, destination=PairDestination, load=load)
+    for key, destination in (("pairs", PairDestination), ("routines", RoutineDestination)):
+        if key in functions:
+            load = variant(LoadBody, "Destinations are scratchpads.", destination=destination)
+            found = replace(found, destination=destination, load=load)
     if "softmax" in functions:
         found = replace(found, execute=RescalingBody)
     if not moves:

@@ -69,6 +69,8 @@ class Scratchpads(OutputScratchpads):
     activation_bytes: int = integer(None, 64, 1 << ADDRESS_BITS, "activation scratchpad", power=True)
     weight_bytes: int = integer(None, 64, 1 << ADDRESS_BITS, "weight scratchpad", power=True)
     output_bytes: int = integer(None, 64, 1 << ADDRESS_BITS, "output scratchpad", power=True)
+    vector_bytes: int = integer(16384, 64, 1 << ADDRESS_BITS, "memory of what routines work on, if there are any",
+                                power=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +115,8 @@ class SystolicConfig(Config):
         super().__post_init__()
         if self.array.cols % self.post.lanes:
             raise PearrayError(f"post.lanes must divide array.cols = {self.array.cols}, not {self.post.lanes}")
-        for key in FUNCTIONS:
-            if self.has_floats and (value := getattr(self.post, key)):
+        for key, function in FUNCTIONS.items():
+            if self.has_floats and not function.floats_only and (value := getattr(self.post, key)):
                 raise PearrayError(f"post.{key} must be 0 with array.operands = {self.array.operands!r}, not {value}")
         if self.has_floats and self.has_moves:
             raise PearrayError(f"scratchpads.moves must be 0 with array.operands = {self.array.operands!r}, of which "
@@ -122,6 +124,9 @@ class SystolicConfig(Config):
         if self.has_toeplitz and min(self.array.rows, self.array.cols) < 2:
             raise PearrayError(f"array.toeplitz must be 0 in an array of {self.array.rows} x {self.array.cols} PEs, "
                                f"which has no diagonal, not 1")
+        if self.has_routines and self.scratchpads.vector_bytes < 2 * self.output_banks:
+            raise PearrayError(f"scratchpads.vector_bytes must be at least {2 * self.output_banks} (two beats, and two "
+                               f"groups of post.lanes = {self.post.lanes} words), not {self.scratchpads.vector_bytes}")
         line = self.banks * self.operand_bytes
         for name in ("activation_bytes", "weight_bytes", "output_bytes"):
             if getattr(self.scratchpads, name) < 2 * line:
@@ -158,7 +163,8 @@ class SystolicConfig(Config):
     def memories(self) -> dict[str, int]:
         """On-chip memories of data, and the bytes of each."""
         pads = self.scratchpads
-        return {"scratchpads": pads.activation_bytes + pads.weight_bytes + pads.output_bytes,
+        vectors = pads.vector_bytes if self.has_routines else 0
+        return {"scratchpads": pads.activation_bytes + pads.weight_bytes + pads.output_bytes + vectors,
                 "accumulators": 2 * self.accumulators.depth * self.array.cols * self.sum_bytes}
 
     @property
@@ -172,6 +178,8 @@ class SystolicConfig(Config):
         if isinstance(self.arithmetic, FloatArithmetic):
             found["exponent_bits"] = (self.arithmetic.format.exponent,
                                       "bits of the exponent of an operand, which is a float")
+        if self.has_routines:
+            found["vector_bytes"] = (self.scratchpads.vector_bytes, "bytes of the memory that routines read")
         return found
 
     @property
