@@ -4,9 +4,11 @@ LOADs of the passes that come next run under the POST of those before, and so do
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import numpy as np
 
+from ..hdl.errors import PearrayError
 from ..hdl.routines.instructions import INSTRUCTION_BYTES
 from ..hdl.shell.commands import ADDRESS_BITS, Opcode
 from ..hdl.shell.config import Config
@@ -20,6 +22,9 @@ from .routine_layout import ABSENT, Layout, Stage
 
 __all__ = ["routine_program"]
 
+#: Most steps that are done in one pass.
+_UNROLLED = 16
+
 _NEAR = 1 << ADDRESS_BITS
 
 
@@ -31,7 +36,19 @@ def routine_program(kernel: Routine, config: Config, plan: MemoryPlan) -> Progra
     PearrayError
         If the accelerator's memories do not hold what it needs.
     """
-    return _Emitter(Layout(kernel, config), plan).run()
+    return _Emitter(_laid_out(kernel, config), plan).run()
+
+
+def _laid_out(kernel: Routine, config: Config) -> Layout:
+    """Layout of a kernel; one of few steps has them in one pass, if registers and memories have room for that."""
+    usual = Layout(kernel, config)
+    if kernel.is_flat or kernel.steps > _UNROLLED:
+        return usual
+    found = Layout(kernel.unrolled(), config)
+    with suppress(PearrayError):
+        if found.code and found.slots == usual.slots:
+            return found
+    return usual
 
 
 class _Emitter:

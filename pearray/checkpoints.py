@@ -84,8 +84,8 @@ def load(folder: Path) -> Checkpoint | None:
     """
     path = folder / NAME
     try:
-        with np.load(path, allow_pickle=False) as file:
-            tensors = {name: file[name] for name in file.files}
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
+            tensors = {name: found[name] for name in found.files}
         record = json.loads(str(tensors.pop(_RECORD)))
         losses, scale = tensors.pop(_LOSSES), record["scale"]
         snapshot = Snapshot(tensors, record["steps"], record["lost"], None if scale is None else (scale[0], scale[1]))
@@ -94,6 +94,6 @@ def load(folder: Path) -> Checkpoint | None:
         return None
     except OSError as error:
         raise PearrayError(f"checkpoint {str(path)!r} cannot be read: {error.strerror or error}") from None
-    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+    except (AttributeError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         raise PearrayError(f"checkpoint {str(path)!r} is corrupt or none of pearray: begin again in another "
                            "folder") from None

@@ -116,6 +116,7 @@ def doctor(json_file: Json = None) -> None:
 def list_all(json_file: Json = None) -> None:
     """List configurations, workloads and engines."""
     from .sim.engine import ENGINES
+    from .workloads.digit_training import NETWORKS
     from .workloads.workload import BUILT_IN, FORMS
 
     console = console_of()
@@ -130,8 +131,13 @@ def list_all(json_file: Json = None) -> None:
     for name, meaning in {**BUILT_IN, **FORMS}.items():
         workloads.add_row(name, meaning)
     console.print(workloads)
+    trained = Table("workload of pearray train", "what it is")
+    for name, network in NETWORKS.items():
+        trained.add_row(name, network.meaning)
+    console.print(trained)
     console.print(f"engines: {', '.join(ENGINES)}")
     write_json(json_file, {"configurations": presets(), "workloads": list(BUILT_IN), "forms": list(FORMS),
+                            "trained": list(NETWORKS),
                             "engines": list(ENGINES)})
 
 

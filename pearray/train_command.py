@@ -36,14 +36,14 @@ def train(
     steps: Annotated[int, typer.Option(min=1, metavar="N", help="Steps in all, those before --resume included.")],
     batch: Annotated[int, typer.Option(min=1, metavar="B", help="Images of a step.")] = 32,
     optimiser: Annotated[str, typer.Option(help="adam or sgd.")] = "adam",
-    lr: Annotated[float, typer.Option(min=0, help="Learning rate.")] = 0.002,
+    lr: Annotated[float, typer.Option(help="Learning rate.")] = 0.002,
     momentum: Annotated[float, typer.Option(help="Of sgd.")] = 0.9,
     weight_decay: Annotated[float, typer.Option(help="Times the weights, is added to gradients.")] = 0.0,
     rounding: Annotated[str, typer.Option(
         help="How operands are rounded to the array's format: nearest, random, or auto: random for FP8.")] = "auto",
     check_every: Annotated[int, typer.Option(min=0, metavar="K", help=(
-        "Run every K-th step on the RTL, too, and compare; 0 for never. What the accelerator has no program for is "
-        "computed by golden models between programs, and listed."))] = 50,
+        "Run every K-th step on the RTL, too, and compare; 0 for never. What the accelerator has no program for, as "
+        "most without post.routines, is computed by golden models between programs, and listed."))] = 50,
     engine: Annotated[str, typer.Option(help="verilator, cocotb or amaranth.")] = "verilator",
     checkpoint: Annotated[Path | None, typer.Option(
         metavar="DIR", parser=path_of, help="Folder to keep a checkpoint in.")] = None,
@@ -242,6 +242,8 @@ def _tell(record: dict[str, Any]) -> None:
         console.print(f"of a checked step {host['programs']} programs ran on the RTL, "
                       f"{100 * host['accelerator_share']:.1f} % of its multiply-accumulates; golden models on the host "
                       f"computed {', '.join(f'{count} {name}' for name, count in counted.items())}", soft_wrap=True)
+    elif step is not None:
+        console.print("a checked step is one program, from the batch to the new weights, and all of it ran on the RTL")
     console.print("all other steps, and the judgement, ran in NumPy")
 
 

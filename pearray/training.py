@@ -21,7 +21,7 @@ from .golden import optimisers
 from .golden.rounding import FORMATS, key_of
 from .handle import Handle, arrays
 from .hdl.arithmetic.floating import FloatArithmetic
-from .hdl.errors import PearrayError, check_choice
+from .hdl.errors import PearrayError, check_choice, check_names
 from .hdl.shell.config import Config
 from .parts import Parts
 from .results import HostWork, Result
@@ -232,8 +232,8 @@ class Training:
         self.state = {name: snapshot.tensors[name].copy() for name in self.state}
         self.steps, self.lost = snapshot.steps, snapshot.lost
         if self.scale is not None and snapshot.scale is not None:
-            value, good = snapshot.scale
-            self.scale = type(self.scale)(value, self.scale.interval, good)
+            factor, good = snapshot.scale
+            self.scale = type(self.scale)(factor, self.scale.interval, good)
 
 
 def _format_of(on: System | None, format: str | None) -> str | None:
@@ -304,21 +304,26 @@ def train_step(model: Graph | Model, loss: str | SoftmaxCrossEntropy, optimiser:
     PearrayError
         If an operator has no derivative, a name, a shape or a value does not fit, or the accelerator can't hold it.
     """
+    graph, name = _network(model, loss, batch)
+    chosen = _learned(graph, name) if weights is None else check_names("weights", weights)
+    return Training(graph, name, chosen, optimiser, format=format, stochastic=stochastic, scale=scale, seed=seed,
+                    budget=budget, on=None if on is None else system_of(on), engine=engine, check_every=check_every,
+                    **settings)
+
+
+def _network(model: object, loss: object, batch: int | None) -> tuple[Graph, str]:
+    """Graph that is trained, and the tensor that is its loss."""
     graph = model.float_graph(batch) if isinstance(model, Model) else model
     if not isinstance(graph, Graph):
         raise PearrayError(f"model must be a pearray.Graph or a model of pearray.load_onnx, not "
                            f"{type(model).__name__}")
     if batch is not None and not isinstance(model, Model):
         raise PearrayError(f"batch must be None for a graph, whose inputs have shapes, not {batch!r}")
-    name = loss
     if isinstance(loss, SoftmaxCrossEntropy):
-        graph, name = _with_loss(graph, loss)
-    if not isinstance(name, str):
+        return _with_loss(graph, loss)
+    if not isinstance(loss, str):
         raise PearrayError(f"loss must be the name of a tensor or a pearray.SoftmaxCrossEntropy(), not {loss!r}")
-    chosen = _learned(graph, name) if weights is None else [*weights]
-    return Training(graph, name, chosen, optimiser, format=format, stochastic=stochastic, scale=scale, seed=seed,
-                    budget=budget, on=None if on is None else system_of(on), engine=engine, check_every=check_every,
-                    **settings)
+    return graph, loss
 
 
 def _with_loss(graph: Graph, loss: SoftmaxCrossEntropy) -> tuple[Graph, str]:

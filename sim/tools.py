@@ -54,6 +54,7 @@ _PACKAGES = [
     ("cocotb", "engine cocotb", False, "pearray[cocotb]"),
     ("cocotbext-axi", "engine cocotb", False, "pearray[cocotb]"),
     ("pytest", "engine cocotb", False, "pearray[cocotb]"),
+    ("matplotlib", "curves of training", False, "pearray[train]"),
     ("onnx", "ONNX import", False, "pearray[onnx]"),
     ("onnxruntime", "quantisation of ONNX models", False, "pearray[onnx]"),
     ("pyosys", "synthesis", False, "pearray[synth]"),

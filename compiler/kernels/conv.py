@@ -39,20 +39,19 @@ def _convolution(context: Context, node: Node[Conv2d], pool: tuple[int, int]) ->
         # (M, C, R, S) to (G, R, S, C, N).
         weights = w.reshape(groups, m // groups, cg, r, s).transpose(0, 3, 4, 2, 1)
         return [_kernel(node, x, weights, y, finish, *given, fields)]
-    if groups > 1 and not (finish.entries is None and finish.table is None):
-        raise PearrayError(f"{node.name}: w must be constant where there are groups and scales or a table")
-    return [_kernel(node, x.part("c", group * cg, cg), w.part("m", group * (m // groups), m // groups),
-                    y.part("c", group * (m // groups), m // groups), _of_group(finish, group, m // groups), *given,
-                    fields)
+    size = m // groups
+    return [_kernel(node, x.part("c", group * cg, cg), w.part("m", group * size, size),
+                    y.part("c", group * size, size), _of_channels(finish, group * size, size), *given, fields)
             for group in range(groups)]
 
 
-def _of_group(finish: Finish, group: int, size: int) -> Finish:
-    """Post-processing of a group of so many channels, which have biases of their own."""
-    bias = finish.bias
-    if isinstance(bias, View):
-        return replace(finish, bias=bias.part("c", group * size, size))
-    return finish if bias is None else replace(finish, bias=bias[group * size:(group + 1) * size])
+def _of_channels(finish: Finish, first: int, count: int) -> Finish:
+    """Post-processing of some channels."""
+    part, bias, entries, table = slice(first, first + count), finish.bias, finish.entries, finish.table
+    if bias is not None:
+        bias = bias.part("c", first, count) if isinstance(bias, View) else bias[part]
+    return replace(finish, bias=bias, entries=entries if entries is None or len(entries) == 1 else entries[part],
+                   table=table if table is None or table.ndim == 1 else table[part])
 
 
 def weights_of(context: Context, node: Node) -> np.ndarray | View:

@@ -174,9 +174,10 @@ def pool_grad(context: Context, node: Node[Any]) -> list[Kernel]:
     sources = {"dy": tensors.source("dy", tensors.inside(tensors.places("dy"), outputs))}
     before = list[Kernel]()
     if isinstance(pool, MaxPool2d):
-        winners = tensors.temporary("winners", count)
-        before.append(_winners(tensors, windows, Elements(winners, np.arange(count)[None])))
-        sources["winner"] = Elements(winners, outputs)
+        # Windows side by side in memory see elements that are.
+        winners, standing = tensors.temporary("winners", count), Layout.of(tensors.shape("dy"))
+        before.append(_winners(tensors, windows, Elements(winners, np.arange(count)[None]), _memory_order(standing)))
+        sources["winner"] = Elements(winners, tensors.inside(standing.positions(), outputs))
         sources["tap"] = Elements(tensors.constants("taps", taps.astype(np.int32)),
                                   np.arange(taps.size).reshape(taps.shape))
 
@@ -203,9 +204,9 @@ def _gather(tensors: FloatTensors, sources: dict[str, Elements], given: Any, sha
                       steps=shape[0], units=shape[1])
 
 
-def _winners(tensors: FloatTensors, windows: _Windows, result: Elements) -> Routine:
-    """Number of the first greatest element of each window, or of the first that is no number."""
-    sources = _taps(tensors, windows, np.arange(result.buffer.size))
+def _winners(tensors: FloatTensors, windows: _Windows, result: Elements, order: np.ndarray) -> Routine:
+    """Number of the first greatest element of each window, or of the first that is no number; windows in an order."""
+    sources = _taps(tensors, windows, order)
     steps, units = sources["x"].places.shape
 
     def take(lane: Lane) -> None:

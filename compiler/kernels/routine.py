@@ -1,7 +1,7 @@
 """Kernels of routines: elements of tensors that lanes load, what they compute of them, and what they store."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -103,6 +103,25 @@ class Routine(Kernel):
         """Buffers that are written."""
         for result in self.results.values():
             yield result.buffer
+
+    def unrolled(self) -> "Routine":
+        """The same in one step, of units that have the elements of all steps: what a lane keeps stands in one pass."""
+        names = [{name: f"{name} {step}" for some in (self.sources, self.results) for name, each in some.items()
+                  if len(each.places) > 1} for step in range(self.steps)]
+
+        def body(lane: Lane) -> None:
+            for phase in self.phases:
+                for apart in names if phase.repeats else [{}]:
+                    lane.names = apart
+                    phase.body(lane)
+
+        def parts(elements: Mapping[str, Elements]) -> dict[str, Elements]:
+            found = {name: each for name, each in elements.items() if each.is_fixed}
+            return found | {apart[name]: Elements(elements[name].buffer, elements[name].places[step:step + 1])
+                            for step, apart in enumerate(names) for name in elements if name in apart}
+
+        return replace(self, steps=1, sources=parts(self.sources), results=parts(self.results), phases=[Phase(body)],
+                       states=())
 
     def check(self) -> None:
         """Raise an error unless all elements stand inside their buffers, and shapes fit."""

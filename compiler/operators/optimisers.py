@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -194,14 +194,8 @@ class Adam(Optimiser):
         return [(tuple(w.shape), FLOAT)] * 3
 
     def _compute(self, w: np.ndarray, dw: np.ndarray, m: np.ndarray, v: np.ndarray, step: np.ndarray | None = None,
-                 size: np.ndarray | None = None, root: np.ndarray | None = None,
-                 unscaled: np.ndarray | None = None) -> list[np.ndarray]:
-        if step is not None:
-            given = self.scalars_of(int(step))
-        else:
-            assert size is not None
-            assert root is not None
-            given = {"size": float(size), "root": float(root)}
-        return [*optimisers.adam_step(w, dw, **given, first=m, second=v, beta1=self.beta1, beta2=self.beta2,
+                 size: Any = None, root: Any = None, unscaled: np.ndarray | None = None) -> list[np.ndarray]:
+        factors = self.scalars_of(int(step)).values() if step is not None else (float(size), float(root))
+        return [*optimisers.adam_step(w, dw, *factors, first=m, second=v, beta1=self.beta1, beta2=self.beta2,
                                       epsilon=self.epsilon, weight_decay=self.weight_decay,
                                       unscaled=1.0 if unscaled is None else float(unscaled))]

@@ -73,7 +73,7 @@ def assemble(name: str, lane: Lane, states: Sequence[str], fixed: Collection[str
     homes = {state: REGISTERS - 1 - number for number, state in enumerate(states)}
     if len(homes) > REGISTERS:
         raise PearrayError(f"{name}: a routine must have at most {REGISTERS} states, not {len(homes)}")
-    effects = _apart(lane)
+    effects = [effect for effect in _apart(lane) if not effect.is_state or effect.name in homes]
     kept = _invariant(effects, fixed) if repeats else []
     readers = Counter(argument for value in _reached(effects) for argument in value.arguments)
     constants = sorted((value for value in kept if value.operation is Operation.SET), key=lambda each: readers[each])

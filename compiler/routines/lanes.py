@@ -3,32 +3,17 @@
 Written from what ``hdl/routines/instructions.py`` says of each, with the steps of the golden models.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from ...golden import rounding
-from ...golden.float_steps import NONE, NUMPY
+from ...golden.float_steps import NONE
 from ...hdl.arithmetic.float_formats import FloatFormat
 from ...hdl.routines.instructions import ELEMENT_BITS, REGISTERS, SLOTS, Instruction, Operation
+from .effects import OF_ONE, OF_TWO
 
 __all__ = ["Frame", "Lanes", "registers_of"]
-
-#: What becomes of the bits in registers a and b, of those operations that have both.
-_OF_TWO: Mapping[Operation, Callable[..., np.ndarray]] = {
-    Operation.ADD: NUMPY.add, Operation.SUB: NUMPY.subtract, Operation.MUL: NUMPY.multiply,
-    Operation.DIV: NUMPY.divide, Operation.LESS: NUMPY.less, Operation.EQUAL: NUMPY.equal,
-    Operation.INTEGER_ADD: NUMPY.integer_add, Operation.AND: NUMPY.bit_and, Operation.OR: NUMPY.bit_or,
-    Operation.XOR: NUMPY.bit_xor, Operation.SHIFT_LEFT: NUMPY.shift_left, Operation.SHIFT_RIGHT: NUMPY.shift_right,
-    Operation.INTEGER_LESS: NUMPY.integer_less,
-}
-
-#: What becomes of the bits in register a.
-_OF_ONE: Mapping[Operation, Callable[..., np.ndarray]] = {
-    Operation.SQRT: NUMPY.root, Operation.TO_INTEGER: NUMPY.to_integer, Operation.TO_FLOAT: NUMPY.to_float,
-    Operation.MIX: rounding.mix,
-}
-
 
 def registers_of(instruction: Instruction) -> tuple[tuple[int, ...], int | None]:
     """Registers that an instruction reads, and that which it writes, if any."""
@@ -37,9 +22,9 @@ def registers_of(instruction: Instruction) -> tuple[tuple[int, ...], int | None]
         return (a,), None
     if operation is Operation.SELECT:
         return (a, b, c), instruction.dst
-    if operation in _OF_TWO or operation is Operation.NARROW_RANDOM:
+    if operation in OF_TWO or operation is Operation.NARROW_RANDOM:
         return (a, b), instruction.dst
-    reads = (a,) if operation in _OF_ONE or operation is Operation.NARROW else ()
+    reads = (a,) if operation in OF_ONE or operation is Operation.NARROW else ()
     return reads, instruction.dst
 
 
@@ -132,10 +117,10 @@ class Frame:
         if operation is Operation.SET:
             return np.array(instruction.literal, np.uint32)
         a, b = (np.ascontiguousarray(self.read(number)) for number in (instruction.a, instruction.b))
-        if operation in _OF_ONE:
-            return _OF_ONE[operation](a)
-        if operation in _OF_TWO:
-            return _OF_TWO[operation](a, b)
+        if operation in OF_ONE:
+            return OF_ONE[operation](a)
+        if operation in OF_TWO:
+            return OF_TWO[operation](a, b)
         if operation is Operation.SELECT:
             return np.where(self.read(instruction.c) != 0, a, b)
         values, name = a.view(np.float32), self._lanes.format.name

@@ -9,7 +9,10 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from ...hdl.routines.instructions import Operation
+from .effects import COMPUTED
 
 __all__ = ["Effect", "Lane", "Number", "Value", "float_bits"]
 
@@ -110,10 +113,13 @@ class Lane:
     -------
     effects : list of Effect
         What it stores, and what states become, in order.
+    names : mapping of str to str
+        Names that others stand for from now on, of sources and results.
     """
 
     def __init__(self, narrow: Mapping[str, bool]):
         self._narrow = narrow
+        self.names: Mapping[str, str] = {}
         self._known: dict[object, Value] = {}
         self._states: dict[str, Value] = {}
         self._stored: list[Effect] = []
@@ -131,8 +137,13 @@ class Lane:
         return self._known[key]
 
     def compute(self, operation: Operation, *arguments: Number) -> Value:
-        """Note an operation on values; numbers become constants."""
-        return self._value(operation, *(each if isinstance(each, Value) else self.number(each) for each in arguments))
+        """Note an operation on values; numbers become constants, and what is made of constants alone is one."""
+        values = [each if isinstance(each, Value) else self.number(each) for each in arguments]
+        if operation in COMPUTED and all(value.operation is Operation.SET for value in values):
+            with np.errstate(all="ignore"):
+                made = COMPUTED[operation](*(np.full(1, value.literal, np.uint32) for value in values))
+            return self.literal(int(made[0]))
+        return self._value(operation, *values)
 
     # What stands somewhere.
 
@@ -146,10 +157,12 @@ class Lane:
 
     def load(self, name: str) -> Value:
         """Element of a source; of one in the operands' format as float32."""
+        name = self.names.get(name, name)
         return self._value(Operation.LOAD_NARROW if self._narrow[name] else Operation.LOAD_WORD, name=name)
 
     def store(self, name: str, value: Number) -> None:
         """Let a value be the element of a result: its bits, of which one in the operands' format has the low ones."""
+        name = self.names.get(name, name)
         self._stored.append(Effect(name, value if isinstance(value, Value) else self.number(value), False))
 
     def index(self) -> Value:

@@ -33,7 +33,7 @@ def pearray(*arguments, folder=None, code=0):
 def test_help():
     """A command without help can only be learnt from its source."""
     everything = pearray("--help").stdout
-    for command in ("doctor", "list", "generate", "compile", "run", "synth"):
+    for command in ("doctor", "list", "generate", "compile", "run", "train", "synth"):
         assert command in everything
         assert f"pearray {command}" in pearray(command, "--help").stdout
 

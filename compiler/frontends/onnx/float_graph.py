@@ -196,7 +196,7 @@ def _layer_norm(node: OnnxNode, walk: _Walk) -> None:
     walk.add(node, op.LayerNorm(epsilon=taken["epsilon"]), "x", "gamma", "beta")
 
 
-def _reduced(kind: type[op.Operator]) -> Callable[[OnnxNode, _Walk], None]:
+def _reduced(kind: type[op.ReduceMean] | type[op.ReduceSum]) -> Callable[[OnnxNode, _Walk], None]:
     def handler(node: OnnxNode, walk: _Walk) -> None:
         rank = len(walk.shape(node))
         axes, keep = _axes(node, walk, rank), bool(node.attributes.get("keepdims", 1))
