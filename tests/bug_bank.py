@@ -30,6 +30,8 @@ SOFTMAX = "hdl/post/test_softmax.py"
 LINES = "hdl/post/test_softmax_lines.py"
 ROW_SOFTMAX = "hdl/post/test_row_softmax.py::test_passes[2-8-64-0]"
 FLOAT_LANES = "hdl/post/test_float_lane.py"
+FLOAT_NUMERATORS = "hdl/post/test_float_softmax.py::test_numerators_in_both_forms[bfloat16]"
+FLOAT_SOFTMAX = "hdl/post/test_float_softmax.py::test_engine[2-4-bfloat16-3]"
 FLOAT_ROWS = "hdl/post/test_row_softmax.py::test_float_passes[2-8-0]"
 FLOAT_SHARES = "hdl/post/test_float_rows.py"
 RECIPROCALS = "hdl/arithmetic/test_reciprocal.py"
@@ -291,6 +293,24 @@ BANK = [
     Fault(name="routine-among-sums-under-way", module="pearray.hdl.post.turns",
           test="hdl/routines/test_engine.py::test_routines_among_sums[1-4-float8_e4m3fn-32-False]",
           line="idle[name] = count == 0", fault="idle[name] = count < 2"),
+    Fault(name="float-numerator-far-below-counts", module="pearray.hdl.post.float_numerators", test=FLOAT_NUMERATORS,
+          line="nothing | (difference > most)", fault="nothing"),
+    Fault(name="float-numerator-of-no-number-is-the-greatest", module="pearray.hdl.post.float_numerators",
+          test=FLOAT_NUMERATORS, line="Mux(self.masked | self.none, EMPTY,", fault="Mux(self.masked, EMPTY,"),
+    Fault(name="float-numerator-loses-an-octave", module="pearray.hdl.post.float_numerators", test=FLOAT_NUMERATORS,
+          line="Cat(Const(0, form.fraction), difference[:5])", fault="Cat(Const(0, form.fraction), difference[:4])"),
+    Fault(name="float-score-half-up", module="pearray.hdl.post.float_numerators",
+          test="hdl/post/test_float_softmax.py::test_scores_are_rounded_to_integers",
+          line="value[2:] + rounds_up(value, 2)", fault="value[2:] + value[1]"),
+    Fault(name="float-score-scale-of-the-command-before", module="pearray.hdl.post.lanes", test=FLOAT_SOFTMAX,
+          line='walk.command.softmax, cycle - 1, "scale_valid"', fault='walk.command.softmax, cycle, "scale_valid"'),
+    Fault(name="float-row-not-normalised", module="pearray.hdl.post.lanes", test=FLOAT_SOFTMAX,
+          line="Mux(flags[1], softmax.quotient, Mux(flags[0]", fault="Mux(flags[1], _ONE, Mux(flags[0]"),
+    Fault(name="float-sums-of-rows-count-sixteenths", module="pearray.hdl.post.softmax", test=FLOAT_SOFTMAX,
+          line="0 if config.has_floats else FRACTION", fault="FRACTION"),
+    Fault(name="float-rescaled-to-what-is-no-normal-number", module="pearray.hdl.arithmetic.floating",
+          test="hdl/systolic/test_rescale.py::test_every_amount_of_floats",
+          line="exponent > shift.amount,", fault="exponent >= shift.amount,"),
     Fault(name="float-pieces-end-within-a-tile", module="pearray.compiler.systolic.layer",
           test="compiler/systolic/test_floats.py::test_first_weights_in_pieces_change_no_sum",
           line="if not layer.is_ordered:", fault="if True:"),

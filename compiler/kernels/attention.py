@@ -150,7 +150,8 @@ def attention(context: Context, node: Node[AttentionOperator]) -> list[Kernel]:
 
 def _matrices(shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Heads, rows and elements of a tensor, all of whose axes but the last two are heads."""
-    return prod(shape[:-2]), *shape[-2:]
+    *heads, rows, elements = shape
+    return prod(heads), rows, elements
 
 
 def _stands(context: Context, name: str, groups: int) -> Layout:

@@ -234,9 +234,10 @@ def _attention(name: str, rng: np.random.Generator, settings: Settings, numbers:
     groups, options = _attention_settings(name, settings, h)
     tensors = {role: (numbers if numbers.is_float else Int8).draw(rng, shape)
                for role, shape in (("q", (h, p, e)), ("k", (groups, m, e)), ("v", (groups, m, f)))}
-    scales = {} if numbers.is_float else {
-        "q_scale": UNIT, "k_scale": UNIT, "v_scale": UNIT, "y_scale": attention_deviation(m) / STEPS_PER_DEVIATION}
-    return Workload(name, Graph.of(Attention(**scales, **options), tensors), tensors)
+    if not numbers.is_float:
+        options |= {"q_scale": UNIT, "k_scale": UNIT, "v_scale": UNIT,
+                    "y_scale": attention_deviation(m) / STEPS_PER_DEVIATION}
+    return Workload(name, Graph.of(Attention(**options), tensors), tensors)
 
 
 def _normalisation(name: str, rng: np.random.Generator, settings: Settings, form: str,
