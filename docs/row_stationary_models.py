@@ -23,8 +23,8 @@ INTRODUCTION = f"""\
 ## {HEADING}
 
 The same networks, images and weights in int8 on 12 x 14 PEs: `pearray run NAME {' '.join(_ON)}`,
-with the default memory behind it, a beat a cycle. The RTL runs a network of 15 million cycles in a quarter of an hour
-and VGG-16 in two, so one is run, and all are compiled: the mapper's estimate of their cycles is in closed form
+with the default memory behind it, a beat a cycle. Simulating 15 million cycles takes a quarter of an hour, VGG-16 two
+hours, so one network is run, and all are compiled: the mapper's estimate of cycles is in closed form
 (`compiler/row_stationary/estimate.py`), and that of AlexNet can be compared with its run. DRAM MB are those of the run,
 else estimated, too. Layers of fully connected networks wait for weights, a byte of which is used once. Sums of
 two tensors of any scales, and products of two tensors, are functions that lanes of a systolic array have
