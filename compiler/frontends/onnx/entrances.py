@@ -35,9 +35,8 @@ def _cast(node: OnnxNode, graph: Builder) -> Chain | None:
     if node.attributes.get("to") != TensorProto.FLOAT or dtype not in _BYTES:
         return None
     scale, zero = np.ones((), np.float32), dtype.type(0)
-    names = (graph.store(f"{node.outputs[0]}:{what}", np.asarray(value)) for what, value in (("scale", scale),
-                                                                                             ("zero", zero)))
-    stored = Stored(node.inputs[0], *names, Quantisation(scale, zero))
+    stored = Stored(node.inputs[0], graph.store(f"{node.outputs[0]}:scale", scale),
+                    graph.store(f"{node.outputs[0]}:zero", np.asarray(zero)), Quantisation(scale, zero))
     return replace(chain_of(stored, node.outputs[0], graph), is_float=True)
 
 
