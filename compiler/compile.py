@@ -306,6 +306,8 @@ class _Compiler:
     def _wanted(self, placed: Mapping[str, Placed]) -> list[str]:
         wanted = {name for node in self._device.nodes for name in node.outputs.values()
                   if not isinstance(node.operator, MaskBias)} | {*self._device.views}
+        # What passes have put between is nobody's.
+        wanted &= self._graph.tensors.keys() | self._read_by_host()
         if self._keep != "all":
             wanted &= {*self._graph.outputs} | self._read_by_host()
         return [name for name in placed if name in wanted]

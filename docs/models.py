@@ -7,7 +7,9 @@ from typing import Any
 
 from bench import measure
 from image_models import INTRODUCTION as IMAGES
-from image_models import image_runs
+from image_models import NETWORKS, image_runs
+from row_stationary_models import INTRODUCTION as ROW_STATIONARY
+from row_stationary_models import row_stationary_runs
 
 from pearray.golden.language_models import DECK, PUBLISHED, LanguageModel
 
@@ -134,8 +136,8 @@ def _figures(record: Mapping[str, Any]) -> str:
             f"| {record['mismatches']} of {record['checked']:,} | `{record['verilog_sha256'][:12]}`")
 
 
-def page(images: list[str], runs: list[str]) -> str:
-    """The whole page with the lines of its tables of runs."""
+def page(images: list[str], others: list[str], runs: list[str]) -> str:
+    """The whole page with the lines of its tables: image networks on either kind of array, and language models."""
     introduced = (
         f"### {HEADING}\n\nQK, softmax and AV of one head of a layer, whole, in int8 on {CONFIG}, from the start write "
         "to the done flag with the default memory ([attention](attention.md)). The limit is MACs over PEs. Heads of "
@@ -149,7 +151,7 @@ def page(images: list[str], runs: list[str]) -> str:
         "layer. Its normalisation and its gates are no part of these runs.\n\n"
         "| what | cycles | limit | utilisation | mismatches | Verilog |\n|---|---|---|---|---|---|")
     languages = [INTRODUCTION, *_counts(), *_sizes(), "", EXPLAINED, introduced, *runs, ""]
-    return "\n".join([TITLE, IMAGES, *images, "", *languages])
+    return "\n".join([TITLE, IMAGES, *images, "", ROW_STATIONARY, *others, "", *languages])
 
 
 def main() -> None:
@@ -158,7 +160,8 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="keep the runs that the page has, measure others")
     kept = {line.split(" | ")[0].removeprefix("| "): line for line in PAGE.read_text().splitlines()
             if line.startswith("| ")} if parser.parse_args().keep else {}
-    PAGE.write_text(page([*image_runs(measure, kept)], [*_runs(kept)]))
+    PAGE.write_text(page([*image_runs(measure, kept)], [*row_stationary_runs(NETWORKS, measure, kept)],
+                         [*_runs(kept)]))
 
 
 if __name__ == "__main__":

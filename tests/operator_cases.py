@@ -14,6 +14,7 @@ from litert_node import run_node as litert
 from moved_draws import concat, moved_case
 from onnx_moves import MOVES
 from onnx_node import MICROSOFT, run_node
+from tflite_models import Tflite, reference
 
 import pearray as pe
 from pearray.golden.requantise import tflite_multiplier
@@ -812,8 +813,31 @@ def matmul(draw_from):
     return Case(pe.MatMul(requant=scales.requant), {"a": a, "b": b}, lambda: contraction(scales, a, b, run))
 
 
+@st.composite
+def sixteen_bits_pairs(draw_from):
+    """Sum, difference or product of two tensors of 16 bits that may broadcast, as LiteRT has it."""
+    shape = tuple(draw_from(st.integers(1, most)) for most in (3, 7, 5, 6))[:draw_from(st.sampled_from([1, 2, 3, 4]))]
+    kind, rng = draw_from(st.sampled_from([pe.Add, pe.Sub, pe.Mul])), np.random.default_rng(draw_from(SEED))
+    spread = tuple(size if rng.integers(2) else 1 for size in shape)
+    tensors = {"a": draw(rng, np.int16, *shape), "b": draw(rng, np.int16, *(spread if rng.integers(3) == 0 else shape))}
+    a_scale, b_scale = np.exp(rng.uniform(-11, -6, 2)).astype(np.float32)
+    c_scale = np.float32(max(a_scale, b_scale) * rng.uniform(0.7, 2) if kind is not pe.Mul else
+                         a_scale * b_scale * 20000)
+
+    def expected():
+        model = Tflite()
+        numbers = [model.tensor(value.shape, scale, dtype="int16", name=name)
+                   for (name, value), scale in zip(tensors.items(), (a_scale, b_scale), strict=True)]
+        y = model.tensor(shape, c_scale, dtype="int16", name="y")
+        fields = {} if kind is pe.Mul else {"potScaleInt16": False}
+        model.node(kind.__name__.upper(), numbers, [y], f"{kind.__name__}Options", **fields)
+        return reference(model.content(numbers, [y]), tensors)["y"]
+
+    return Case(kind(a_scale, 0, b_scale, 0, c_scale, 0, "tflite"), tensors, expected)
+
+
 #: Families for arrays of another width than 8 bits, by name, with that width.
-WIDTHS = {four_bits: 4, sixteen_bits: 16, sixteen_bits_litert: 16}
+WIDTHS = {four_bits: 4, sixteen_bits: 16, sixteen_bits_litert: 16, sixteen_bits_pairs: 16}
 
 #: Families of operators by name.
 FAMILIES = {strategy.__name__: strategy for strategy in (

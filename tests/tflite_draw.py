@@ -191,7 +191,7 @@ def binary(model, rng, kind, options, dtype=None, y=None, **fields):
     if rng.integers(2):
         other = tuple(size if rng.integers(2) else 1 for size in shape)[int(rng.integers(len(shape))):]
     forms = [stored(rng, dtype, -4), stored(rng, dtype, -4)]
-    if dtype == "int16":
+    if dtype == "int16" and y is None:
         # As the converter calibrates them.
         greater = max(form["scale"] for form in forms) * rng.uniform(0.7, 2)
         y = stored(rng, dtype) | {"scale": np.float32(

@@ -4,6 +4,7 @@ import numpy as np
 from tflite_draw import (
     activation,
     add,
+    binary,
     convolution,
     draw_of,
     linear,
@@ -50,6 +51,15 @@ def _shift(model, rng):
     return numbers, [y]
 
 
+def _extreme(model, rng, kind):
+    """Greater or lesser of two tensors of one scale."""
+    form = stored(rng, "int16")
+    inputs, outputs = binary(model, rng, kind, "MaximumMinimumOptions", "int16", form)
+    for number in model.nodes[0][1]:
+        model.tensors[number].scale = form["scale"]
+    return inputs, outputs
+
+
 #: Makers of models of one operator each, by name.
 WORDS = {
     "conv": lambda model, rng: convolution(model, rng, False, "int16"),
@@ -61,6 +71,13 @@ WORDS = {
     "sub": lambda model, rng: sub(model, rng, "int16", potScaleInt16=False),
     "mul": lambda model, rng: mul(model, rng, "int16"),
     "shift": _shift,
+    "maximum": lambda model, rng: _extreme(model, rng, "MAXIMUM"),
+    "minimum": lambda model, rng: _extreme(model, rng, "MINIMUM"),
+    "leaky_relu": lambda model, rng: unary(
+        model, rng, "LEAKY_RELU", None, "LeakyReluOptions", stored(rng, "int16"), stored(rng, "int16"),
+        alpha=float(np.float32(rng.choice([0.0, 0.1, 1.5, rng.uniform(0, 1)])))),
+    "absolute": lambda model, rng: unary(model, rng, "ABS", y=stored(rng, "int16"), x=stored(rng, "int16")),
+    "reduce_max": lambda model, rng: reduction(model, rng, "REDUCE_MAX", "int16"),
     "max_pool": lambda model, rng: pool(model, rng, "MAX_POOL_2D", "int16", activation(rng)),
     "average_pool": lambda model, rng: pool(model, rng, "AVERAGE_POOL_2D", "int16", activation(rng)),
     "mean": lambda model, rng: reduction(model, rng, "MEAN", "int16"),

@@ -22,7 +22,7 @@ _VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "TRANSP
 #: Versions of operators that know 16 bits, where that is another.
 _WORDS = {"CONV_2D": 4, "DEPTHWISE_CONV_2D": 5, "FULLY_CONNECTED": 7, "TRANSPOSE_CONV": 3, "BATCH_MATMUL": 3,
           "MAX_POOL_2D": 3, "AVERAGE_POOL_2D": 3, "MEAN": 3, "PAD": 2, "QUANTIZE": 2, "RELU": 3, "ADD": 4, "SUB": 5,
-          "MUL": 4}
+          "MUL": 4, "MAXIMUM": 3, "MINIMUM": 3, "LEAKY_RELU": 2, "ABS": 2, "REDUCE_MAX": 3}
 
 
 @dataclass

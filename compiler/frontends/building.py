@@ -1,13 +1,15 @@
-"""What is shared by readers of files: graphs under construction, and windows that keep an image's size."""
+"""What is shared by readers of files: graphs under construction, windows that keep an image's size, tables of words."""
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from ...hdl.errors import PearrayError
 from ..graph.graph import Node, Tensor
+from ..operators import Given
 
-__all__ = ["GraphBuilder", "same_padding"]
+__all__ = ["GraphBuilder", "looked_up", "same_padding"]
 
 
 @dataclass
@@ -59,3 +61,26 @@ class GraphBuilder:
 def same_padding(size: int, taps: int, stride: int, dilation: int) -> int:
     """Elements added to an axis so that a window has ``ceil(size / stride)`` outputs along it."""
     return max((-(-size // stride) - 1) * stride + dilation * (taps - 1) + 1 - size, 0)
+
+
+def looked_up(table: np.ndarray, axis: int, indices: Tensor) -> Given:
+    """What the host looks up in a table along an axis by an input of the network, before the run.
+
+    Raises
+    ------
+    PearrayError
+        If the table has no such axis.
+    """
+    if not -table.ndim <= axis < table.ndim:
+        raise PearrayError(f"axis must be in {-table.ndim}..{table.ndim - 1}, not {axis}")
+    axis %= table.ndim
+    shape = (*table.shape[:axis], *indices.shape, *table.shape[axis + 1:])
+    return Given(partial(_taken, table, axis), ("indices",), shape, table.dtype)
+
+
+def _taken(table: np.ndarray, axis: int, indices: np.ndarray) -> np.ndarray:
+    """Entries of a table, counted from its end if an index is less than zero."""
+    size = table.shape[axis]
+    if indices.size and not -size <= indices.min() <= indices.max() < size:
+        raise PearrayError(f"indices must be in {-size}..{size - 1}, not {indices.min()}..{indices.max()}")
+    return np.ascontiguousarray(np.take(table, indices, axis))

@@ -1,12 +1,10 @@
 """Where real numbers come from besides DequantizeLinear: bytes that are cast, tables in which words are looked up."""
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
-from ....hdl.errors import PearrayError
-from ...operators import Given as HostGiven
+from ..building import looked_up
 from .builder import Builder, OnnxNode, Quantisation
 from .chains import chain_of
 from .values import Chain, Given, Stored
@@ -35,9 +33,8 @@ def _cast(node: OnnxNode, graph: Builder) -> Chain | None:
     if node.attributes.get("to") != TensorProto.FLOAT or dtype not in _BYTES:
         return None
     scale, zero = np.ones((), np.float32), dtype.type(0)
-    names = (graph.store(f"{node.outputs[0]}:{what}", np.asarray(value)) for what, value in (("scale", scale),
-                                                                                             ("zero", zero)))
-    stored = Stored(node.inputs[0], *names, Quantisation(scale, zero))
+    stored = Stored(node.inputs[0], graph.store(f"{node.outputs[0]}:scale", scale),
+                    graph.store(f"{node.outputs[0]}:zero", np.asarray(zero)), Quantisation(scale, zero))
     return replace(chain_of(stored, node.outputs[0], graph), is_float=True)
 
 
@@ -48,17 +45,5 @@ def look_up(node: OnnxNode, graph: Builder, table: np.ndarray) -> bool:
     if indices is None or indices.dtype.kind not in "iu" or any(
             name in made.outputs.values() for made in graph.nodes if not made.operator.at_edge):
         return False
-    if not -table.ndim <= axis < table.ndim:
-        raise PearrayError(f"axis must be in {-table.ndim}..{table.ndim - 1}, not {axis}")
-    axis %= table.ndim
-    shape = (*table.shape[:axis], *indices.shape, *table.shape[axis + 1:])
-    graph.add(node, HostGiven(partial(_taken, table, axis), ("indices",), shape, table.dtype), {"indices": name})
+    graph.add(node, looked_up(table, axis, indices), {"indices": name})
     return True
-
-
-def _taken(table: np.ndarray, axis: int, indices: np.ndarray) -> np.ndarray:
-    """Entries of a table, counted from its end if an index is less than zero."""
-    size = table.shape[axis]
-    if indices.size and not -size <= indices.min() <= indices.max() < size:
-        raise PearrayError(f"indices must be in {-size}..{size - 1}, not {indices.min()}..{indices.max()}")
-    return np.ascontiguousarray(np.take(table, indices, axis))

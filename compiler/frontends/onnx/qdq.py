@@ -95,8 +95,8 @@ class FloatNodes:
             self._known[node.outputs[0]] = Stored(node.inputs[0], node.inputs[1], self._zero_point(node, found), found)
             # A tensor for the user is made on the host; stored ones go on in any case.
             return node.outputs[0] not in self._outputs
-        if (value := entered(node, self._graph)) is not None:
-            self._known[node.outputs[0]] = value
+        if (entry := entered(node, self._graph)) is not None:
+            self._known[node.outputs[0]] = entry
             return True
         if not any(name in self._known for name in node.inputs):
             return False

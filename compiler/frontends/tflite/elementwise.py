@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 
 from ....golden import litert
+from ....golden.requantise import tflite_multiplier
 from ....hdl.errors import PearrayError
 from ...operators import Add, Logistic, Lookup, Max, Min, Mul, Softmax, Sub
 from ...operators.binary import Binary
 from ...operators.channelwise import every_value
 from .builder import BYTES, WORDS, Builder, Stored, handles
 from .file import FileOperator
-from .windows import clamped, rescale, scaled
+from .windows import WHOLE, clamped, rescale, scaled
 
 __all__: list[str] = []
 
@@ -59,8 +60,7 @@ def _finish(operator: FileOperator, graph: Builder, name: str, target: tuple[int
 def _operands(operator: FileOperator, graph: Builder) -> tuple[list[int], list[Stored], int | None]:
     """Numbers of two operands, how they are stored, and which of them is a constant."""
     numbers = [graph.of(operator, place, role) for place, role in enumerate("ab")]
-    allowed = WORDS if operator.kind in _BINARY else BYTES
-    stored = [graph.stored(number, role, *allowed) for number, role in zip(numbers, "ab", strict=True)]
+    stored = [graph.stored(number, role, *WORDS) for number, role in zip(numbers, "ab", strict=True)]
     return numbers, stored, next((place for place, number in enumerate(numbers) if number in graph.values), None)
 
 
@@ -100,7 +100,7 @@ def _binary(operator: FileOperator, graph: Builder) -> None:
 def _extreme(operator: FileOperator, graph: Builder) -> None:
     """Greater or lesser of stored numbers, as LiteRT compares them whatever their scales."""
     numbers, (a, b), fixed = _operands(operator, graph)
-    y = graph.stored(operator.outputs[0], "y", *BYTES)
+    y = graph.stored(operator.outputs[0], "y", *WORDS)
     if len({a.dtype, b.dtype, y.dtype}) > 1:
         raise PearrayError(f"a, b and y must be of one type, not {a.dtype}, {b.dtype} and {y.dtype}")
     names, target = _pair(graph, numbers)
@@ -114,8 +114,19 @@ def _extreme(operator: FileOperator, graph: Builder) -> None:
             limit = Lookup(table[0] if len(table) == 1 else table)
             _finish(operator, graph, graph.append(operator, limit, {"x": names[1 - fixed]}), target)
             return
+    if y.dtype.itemsize > 1 and not is_greatest:
+        # The least of words is what is below zero as far as the greatest of those turned round is above.
+        turned = [_turned(operator, graph, name, y) for name in names]
+        greatest = graph.append(operator, Max(), {"x0": turned[0], "x1": turned[1]}, "greatest")
+        _finish(operator, graph, _turned(operator, graph, greatest, y), target)
+        return
     made = Max() if is_greatest else Min()
     _finish(operator, graph, graph.append(operator, made, {"x0": names[0], "x1": names[1]}), target)
+
+
+def _turned(operator: FileOperator, graph: Builder, name: str, y: Stored) -> str:
+    """Append words ``-1 - x``, which are all words in the opposite order."""
+    return scaled(operator, graph, name, Stored(y.scale, np.int16(0)), Stored(y.scale, np.int16(-1)), -1, WHOLE)
 
 
 def _table(operator: FileOperator, graph: Builder, function: Callable[..., np.ndarray], *parameters: Any,
@@ -144,7 +155,29 @@ def _relu(operator: FileOperator, graph: Builder) -> None:
 
 @handles("LEAKY_RELU")
 def _leaky_relu(operator: FileOperator, graph: Builder) -> None:
-    _table(operator, graph, litert.leaky_relu, graph.option(operator, "Alpha"))
+    alpha = graph.option(operator, "Alpha")
+    if graph.entry(graph.of(operator, 0, "x")).kind != "INT16":
+        _table(operator, graph, litert.leaky_relu, alpha)
+        return
+    if not 0 <= alpha < np.inf:
+        raise PearrayError(f"alpha must be at least 0, not {alpha}")
+    x, y = (np.float32(graph.stored(number, role, "INT16").scale) for number, role in
+            ((operator.inputs[0], "x"), (operator.outputs[0], "y")))
+    _halves(operator, graph, (1, float(x / y), True), (1, float(np.float32(x * np.float32(alpha)) / y), False))
+
+
+def _halves(operator: FileOperator, graph: Builder, *halves: tuple[int, float, bool]) -> None:
+    """Append a function of words that is one factor above zero and another below.
+
+    Each half is a weight, a factor, and whether its results are those above zero; those of the other sign are none.
+    """
+    number = operator.inputs[0]
+    x, y = (graph.stored(each, role, "INT16") for each, role in ((number, "x"), (operator.outputs[0], "y")))
+    info, name = np.iinfo(np.int16), graph.natural(number)
+    parts = [scaled(operator, graph, name, x, y, weight, tflite_multiplier(ratio) if ratio else (0, 0),
+                    (0, int(info.max)) if is_above else (int(info.min), 0)) for weight, ratio, is_above in halves]
+    made = Add(y.scale, y.zero_point, y.scale, y.zero_point, y.scale, y.zero_point, "tflite")
+    graph.make_natural(operator, made, dict(zip("ab", parts, strict=True)))
 
 
 @handles("HARD_SWISH")
@@ -154,8 +187,12 @@ def _hard_swish(operator: FileOperator, graph: Builder) -> None:
 
 @handles("ABS")
 def _absolute(operator: FileOperator, graph: Builder) -> None:
-    graph.stored(graph.of(operator, 0, "x"), "x")
-    _table(operator, graph, litert.absolute)
+    x = graph.stored(graph.of(operator, 0, "x"), "x", "INT8", "INT16")
+    if x.dtype == np.int8:
+        _table(operator, graph, litert.absolute)
+        return
+    ratio = float(np.float32(x.scale) / np.float32(graph.stored(operator.outputs[0], "y", "INT16").scale))
+    _halves(operator, graph, (1, ratio, True), (-1, ratio, True))
 
 
 @handles("GELU")

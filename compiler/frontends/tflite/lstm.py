@@ -33,7 +33,8 @@ _OTHERS = {"peepholes": range(9, 12), "a projection": range(16, 18), "layer norm
 #: Number of the fused activation tanh.
 _TANH = 4
 
-_WHY = "its gates are numbers of 16 bits, of which the vector engine has no functions and no products"
+_WHY = ("its gates are sigmoids and hyperbolic tangents of words of 16 bits, and the vector engine has functions of "
+        "bytes alone, tables of 256 entries")
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from ...operators import (
 )
 from ...operators.channelwise import every_value
 from ...operators.operator import Operator
+from ..building import looked_up
 from .builder import WORDS, Builder, Padded, handles, image_axis, natural_order
 from .file import FileOperator
 
@@ -188,7 +189,12 @@ def _broadcast_to(operator: FileOperator, graph: Builder) -> None:
 @handles("GATHER")
 def _gather(operator: FileOperator, graph: Builder) -> None:
     number, shape = moved(operator, graph)
-    indices, axis = graph.known(operator, 1, "indices"), _axis(graph.option(operator, "Axis"), len(shape))
+    axis, given = _axis(graph.option(operator, "Axis"), len(shape)), graph.of(operator, 1, "indices")
+    if number in graph.values and given in graph.file.inputs and not graph.option(operator, "BatchDims"):
+        made = looked_up(graph.values[number], axis, graph.tensor(graph.entry(given).name))
+        graph.make(operator, made, {"indices": graph.rows(given)})
+        return
+    indices = graph.known(operator, 1, "indices")
     if graph.option(operator, "BatchDims") or indices.dtype.kind not in "iu":
         raise PearrayError(f"indices must be integers, the same for each batch, not {indices.dtype} with batch_dims "
                            f"{graph.option(operator, 'BatchDims')}")

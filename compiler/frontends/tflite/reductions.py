@@ -38,7 +38,8 @@ def _reduced(operator: FileOperator, graph: Builder, shape: tuple[int, ...]) -> 
 
 def _merged(shape: Sequence[int], axes: set[int]) -> tuple[tuple[int, ...], set[int]]:
     """The same elements where axes side by side that are all kept, or all left out, are one; the first is kept."""
-    sizes, left_out = [], set()
+    sizes: list[int] = []
+    left_out: set[int] = set()
     for is_reduced, group in groupby(range(len(shape)), lambda axis: axis in axes):
         if is_reduced:
             if not sizes:

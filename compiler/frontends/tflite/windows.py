@@ -16,10 +16,13 @@ from ..building import same_padding
 from .builder import BYTES, WORDS, Builder, Stored, handles
 from .file import FileOperator
 
-__all__ = ["bounds_of", "clamped", "kept_weights", "requantisation", "rescale", "scaled", "with_bias"]
+__all__ = ["WHOLE", "bounds_of", "clamped", "kept_weights", "requantisation", "rescale", "scaled", "with_bias"]
 
 #: Types of weights by the bytes of an activation.
 _WEIGHTS = {1: (*BYTES, "INT4"), 2: ("INT8",)}
+
+#: Multiplier and shift that leave numbers as they are.
+WHOLE = 1 << 30, 1
 
 #: Padding by the schema's numbers.
 _SAME, _VALID = 0, 1
@@ -45,7 +48,7 @@ def clamped(operator: FileOperator, graph: Builder, name: str, y: Stored) -> str
     if (low, high) == (info.min, info.max):
         return name
     if y.dtype.itemsize > 1:
-        return scaled(operator, graph, name, y, y, 1, (1 << 30, 1), (low, high))
+        return scaled(operator, graph, name, y, y, 1, WHOLE, (low, high))
     table = np.clip(every_value(y.dtype), low, high).astype(y.dtype)
     return graph.append(operator, Lookup(table), {"x": name}, "clamped")
 

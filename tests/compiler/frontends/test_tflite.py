@@ -15,7 +15,7 @@ pytest.importorskip("tflite")
 from tflite_draw import values
 from tflite_draw_moves import FAMILIES, draw
 from tflite_draw_words import WORDS, draw_words
-from tflite_models import reference
+from tflite_models import Tflite, reference
 from tflite_networks import NETWORKS
 
 #: Of 6 x 4 PEs with two lanes and softmax of rows, which other tests build as well.
@@ -74,6 +74,23 @@ def test_network_equals_litert(name, rng, tmp_path):
         # A PAD that a convolution takes over is not made, nor are shapes.
         assert found == len([node for node in net.nodes if node[0] not in ("PAD", "SHAPE", "STRIDED_SLICE", "PACK")])
         interpret(graph, inputs, SMALL, effort=0)
+
+
+@pytest.mark.parametrize("axis", [0, -1])
+def test_words_are_looked_up_by_the_host(axis, rng, tmp_path):
+    """A network of words would begin with a table that only a host between programs can read."""
+    model = Tflite()
+    words = model.tensor((2, 3), dtype="int32", name="words")
+    table = model.constant(values(rng, (9, 9)), 0.1, 3)
+    shape = (2, 3, 9) if axis == 0 else (9, 2, 3)
+    found = model.tensor(shape, 0.1, 3)
+    model.node("GATHER", [table, words], [found], "GatherOptions", axis=axis)
+    y = model.node("RELU", [found], [model.tensor(shape, 0.07, -128)])
+    content, inputs = model.content([words], [y]), {"words": rng.integers(0, 9, (2, 3)).astype(np.int32)}
+    graph, _ = check(load(tmp_path, content), content, inputs)
+    interpret(graph, inputs, SMALL, effort=0)
+    with pytest.raises(pe.PearrayError, match=r"indices must be in -9\.\.8, not 0\.\.9"):
+        graph.golden({"words": np.array([[0, 9, 1]] * 2, np.int32)})
 
 
 @pytest.mark.slow

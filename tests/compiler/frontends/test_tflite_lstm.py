@@ -82,7 +82,7 @@ def test_functions_are_near_real_ones():
 def test_refusals_are_told(rng, tmp_path):
     """Without the host, and with what no LSTM has here, one line says what to do."""
     _lstm(rng, tmp_path)
-    with pytest.raises(pe.PearrayError, match=r"gates are numbers of 16 bits.*with fallback='host'"):
+    with pytest.raises(pe.PearrayError, match=r"gates are sigmoids .* of words of 16 bits.*with fallback='host'"):
         pe.load_tflite(tmp_path / "model.tflite").graph()
     model, shape = Tflite(), (1, 2, 3)
     x = model.tensor(shape, 0.1, 0, name="x")
