@@ -199,7 +199,7 @@ def _mask(context: Context, node: Node[AttentionOperator], shape: tuple[int, int
         masks, rows, keys = context.graph.tensors[name].shape
         return Mask(context.located[name].buffer, (masks, rows, keys), *shape[:2])
     elements = context.graph.tensors[node.inputs["q"]].shape[2]
-    bias = operator.bias(value, *shape, elements)
+    bias = np.atleast_1d(operator.bias(value, *shape, elements))
     masks, rows = (1, 1, *bias.shape)[-3:-1]
     own = shape[0] if masks > 1 else 1, shape[1] if rows > 1 else 1, shape[2]
     return Mask(np.broadcast_to(bias, own), own, *shape[:2])

@@ -39,7 +39,16 @@ class HostedKind:
 
 
 class HostFunction(Protocol):
-    """What the host computes."""
+    """What the host computes.
+
+    Members
+    -------
+    rows : mapping of str to int
+        Rows of the tables in which tensors that it takes are looked up, by name: they must be less.
+    """
+
+    @property
+    def rows(self) -> Mapping[str, int]: ...
 
     def __call__(self, inputs: Mapping[str, np.ndarray], /) -> Mapping[str, np.ndarray]:
         """Tensors made of tensors, by name."""
