@@ -39,16 +39,11 @@ class HostedKind:
 
 
 class HostFunction(Protocol):
-    """What the host computes.
-
-    Members
-    -------
-    rows : mapping of str to int
-        Rows of the tables in which tensors that it takes are looked up, by name: they must be less.
-    """
+    """What the host computes."""
 
     @property
-    def rows(self) -> Mapping[str, int]: ...
+    def rows(self) -> Mapping[str, int]:
+        """Rows of the tables in which tensors that it takes are looked up, by name: these must be less."""
 
     def __call__(self, inputs: Mapping[str, np.ndarray], /) -> Mapping[str, np.ndarray]:
         """Tensors made of tensors, by name."""
