@@ -216,9 +216,9 @@ def _mask(context: Context, node: Node[AttentionOperator], shape: tuple[int, int
     elements = context.graph.tensors[node.inputs["q"]].shape[-1]
     if is_float:
         # Zeros of both signs are one.
-        bias = (operator.addends(value, shape[0], elements) + np.float32(0)).view(np.int32)
+        bias = np.atleast_1d(operator.addends(value, shape[0], elements) + np.float32(0)).view(np.int32)
     else:
-        bias = operator.bias(value, *shape, elements)
+        bias = np.atleast_1d(operator.bias(value, *shape, elements))
     masks, rows = (1, 1, *bias.shape)[-3:-1]
     own = shape[0] if masks > 1 else 1, shape[1] if rows > 1 else 1, shape[2]
     hidden = {"hidden": int(np.float32(-np.inf).view(np.int32))} if is_float else {}

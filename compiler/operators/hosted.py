@@ -41,6 +41,10 @@ class HostedKind:
 class HostFunction(Protocol):
     """What the host computes."""
 
+    @property
+    def rows(self) -> Mapping[str, int]:
+        """Rows of the tables in which tensors that it takes are looked up, by name: these must be less."""
+
     def __call__(self, inputs: Mapping[str, np.ndarray], /) -> Mapping[str, np.ndarray]:
         """Tensors made of tensors, by name."""
 

@@ -42,6 +42,8 @@ def _input(graph: Graph, name: str, rng: np.random.Generator) -> np.ndarray:
         # Words of which every second is one, or what hides the others from all queries.
         shown = rng.integers(0, 2, tensor.shape)
         return ((shown - 1) * 1e4 if tensor.dtype.kind == "f" else shown).astype(tensor.dtype)
+    if rows := _rows(graph, name):
+        return rng.integers(0, min(rows), tensor.shape, dtype=tensor.dtype)
     if tensor.dtype.kind in "iu":
         info = np.iinfo(tensor.dtype)
         return rng.integers(info.min, info.max + 1, tensor.shape, dtype=tensor.dtype)
@@ -58,3 +60,10 @@ def _input(graph: Graph, name: str, rng: np.random.Generator) -> np.ndarray:
         return rng.normal(0, 1, tensor.shape).astype(tensor.dtype)
     raise PearrayError(f"input {name!r} must be quantised before anything else, as the accelerator computes "
                        f"with integers")
+
+
+def _rows(graph: Graph, name: str) -> list[int]:
+    """Rows of tables in which the host looks up an input."""
+    return [node.operator.function.rows[taken] for node in graph.nodes if isinstance(node.operator, Hosted)
+            for role, taken in zip(node.operator.required, node.operator.takes, strict=True)
+            if node.inputs[role] == name and taken in node.operator.function.rows]

@@ -216,6 +216,11 @@ class Hosting:
         return helper.make_model(graph, opset_imports=sets, ir_version=self._model.ir_version)
 
 
+#: Operators that leave tables and numbers of their rows what they are, and those that give numbers another shape.
+_SAME = ("Cast", "DequantizeLinear", "Identity")
+_VIEWS = ("Flatten", "Reshape", "Squeeze", "Unsqueeze")
+
+
 class _Runtime:
     """Function of tensors by name that onnxruntime computes; its session is made when it is first needed."""
 
@@ -225,6 +230,26 @@ class _Runtime:
     @cached_property
     def _session(self) -> Any:
         return session(self.model, _PURPOSE)
+
+    @cached_property
+    def rows(self) -> dict[str, int]:
+        """Rows of the tables in which what it takes is looked up as it is, by name."""
+        makers = {name: node for node in self.model.graph.node for name in node.output}
+        shapes = {item.name: tuple(item.dims) for item in self.model.graph.initializer}
+        found: dict[str, int] = {}
+
+        def source(name: str, passed: Sequence[str]) -> str:
+            while name in makers and makers[name].op_type in passed:
+                name = makers[name].input[0]
+            return name
+
+        for node in self.model.graph.node:
+            if node.op_type != "Gather" or (table := source(node.input[0], _SAME)) not in shapes:
+                continue
+            axis = next((item.i for item in node.attribute if item.name == "axis"), 0)
+            name = source(node.input[1], (*_SAME, *_VIEWS))
+            found[name] = min(shapes[table][axis], found.get(name, shapes[table][axis]))
+        return found
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return run(self._session, self._outputs, inputs, _PURPOSE)

@@ -68,6 +68,11 @@ class _Gates:
         whole = [np.stack([*before, made.hidden], self.axis)] if self.step == self.steps[self.axis] - 1 else []
         return dict(zip(self.names, (*made, *whole), strict=True))
 
+    @property
+    def rows(self) -> dict[str, int]:
+        """Nothing is looked up."""
+        return {}
+
     def write(self, stem: Path) -> Path:
         """Write what it computes, for who runs it elsewhere: fields of this class, and those of the scales."""
         path = stem.with_suffix(".json")

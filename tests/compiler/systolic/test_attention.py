@@ -55,6 +55,16 @@ def test_drawn_attention_equals_golden(array, number, seed):
     np.testing.assert_array_equal(found, wanted)
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (9,), (5, 1)])
+def test_constant_masks_of_few_dimensions(rng, shape):
+    """A mask broadcasts, be it one number for all scores: exporters add such ones, too."""
+    operator = pe.Attention(q_scale=UNIT, k_scale=UNIT, v_scale=UNIT, y_scale=UNIT)
+    tensors = {name: operands(rng, (2, 5 if name == "q" else 9, 6)) for name in "qkv"}
+    tensors["mask"] = np.asarray(rng.normal(size=shape), np.float32)
+    found, wanted, _ = _interpreted(operator, tensors, attention_array("4x6"))
+    np.testing.assert_array_equal(found, wanted)
+
+
 @pytest.mark.parametrize("array", ARRAYS)
 def test_masks_of_runs_equal_golden(array, rng):
     """A mask is another at each run of one program: a row of it that stood from the last would hide other keys."""
