@@ -1,5 +1,7 @@
 """What an instruction asks of the parts of a lane."""
 
+from typing import Any
+
 from amaranth.hdl import Module, Signal, unsigned
 from amaranth.lib import data, enum
 
@@ -112,7 +114,7 @@ _DECODED = {
 }
 
 
-def decode(m: Module, operation: Signal) -> tuple[data.View, data.View]:
+def decode(m: Module, operation: Signal) -> tuple[Any, Any]:
     """Return what units do with the operands of an operation, but for the round, and where its result comes from."""
     functions, results = Signal(Functions), Signal(Results)
     with m.Switch(operation):

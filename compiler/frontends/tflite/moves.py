@@ -191,8 +191,8 @@ def _gather(operator: FileOperator, graph: Builder) -> None:
     number, shape = moved(operator, graph)
     axis, given = _axis(graph.option(operator, "Axis"), len(shape)), graph.of(operator, 1, "indices")
     if number in graph.values and given in graph.file.inputs and not graph.option(operator, "BatchDims"):
-        made = looked_up(graph.values[number], axis, graph.tensor(graph.entry(given).name))
-        graph.make(operator, made, {"indices": graph.rows(given)})
+        table = looked_up(graph.values[number], axis, graph.tensor(graph.entry(given).name))
+        graph.make(operator, table, {"indices": graph.rows(given)})
         return
     indices = graph.known(operator, 1, "indices")
     if graph.option(operator, "BatchDims") or indices.dtype.kind not in "iu":
