@@ -15,7 +15,8 @@ IN_FLIGHT = "hdl/systolic/test_handover.py::test_rows_in_flight[integer-shape0-2
 PAIRS = "hdl/post/test_post.py::test_pairs[2-8-64]"
 PRODUCTS_OF_FLOATS = "hdl/arithmetic/test_float_multiply.py::test_products_are_those_of_numpy[bfloat16-2]"
 ROUNDED_FLOATS = "hdl/arithmetic/test_float_convert.py::test_numbers_are_rounded_as_by_ml_dtypes[float8_e4m3fn-0]"
-FLOATS = "hdl/arithmetic/test_float_add.py::test_sums_are_those_of_numpy[3]"
+FLOATS = "hdl/arithmetic/test_float_add.py::test_sums_are_those_of_numpy[3-FloatAdd]"
+SUMS_OF_FLOATS = "hdl/arithmetic/test_float_add.py::test_sums_are_those_of_numpy[3-FloatSum]"
 AVERAGES = "hdl/post/test_post.py::test_averages[4-4-64]"
 TRANSPOSED = "hdl/post/test_post.py::test_transposed[2-8-8-64-0]"
 TOEPLITZ = "hdl/systolic/test_execute.py::test_toeplitz[integer-shape0-10]"
@@ -240,7 +241,11 @@ BANK = [
     Fault(name="float-sum-loses-the-sticky-bit", module="pearray.hdl.arithmetic.float_add", test=FLOATS,
           line="shifted_right(aligned, 1 << step)", fault="aligned >> (1 << step)"),
     Fault(name="float-sum-shifts-past-the-least-exponent", module="pearray.hdl.arithmetic.float_add", test=FLOATS,
-          line="(is_more | most[step]) & ~total", fault="~total"),
+          line="& (exponent > step)", fault=""),
+    Fault(name="float-sum-of-an-array-loses-the-sticky-bit", module="pearray.hdl.arithmetic.float_sum",
+          test=SUMS_OF_FLOATS, line="shifted_right(aligned, 1 << step)", fault="aligned >> (1 << step)"),
+    Fault(name="float-sum-of-an-array-shifts-past-the-least-exponent", module="pearray.hdl.arithmetic.float_sum",
+          test=SUMS_OF_FLOATS, line="(is_more | most[step]) & ~total", fault="~total"),
     Fault(name="product-too-small-loses-a-bit", module="pearray.hdl.arithmetic.float_multiply", test=PRODUCTS_OF_FLOATS,
           line="shifted_right(product, -place)", fault="product >> -place"),
     Fault(name="infinity-times-zero-is-infinite", module="pearray.hdl.arithmetic.float_multiply",

@@ -8,12 +8,12 @@ from amaranth.lib.wiring import Component, In, Out
 from both import compile_with
 from float_draws import ALL, SHORT
 
-from pearray.hdl.arithmetic.float_add import FloatAdd
 from pearray.hdl.arithmetic.float_convert import FloatNarrow, widened
 from pearray.hdl.arithmetic.float_divide_root import FloatDivideRoot
 from pearray.hdl.arithmetic.float_integer import FloatToInteger, IntegerToFloat
 from pearray.hdl.arithmetic.float_multiply import FloatMultiply
 from pearray.hdl.arithmetic.float_narrow import FloatNarrowAtRandom
+from pearray.hdl.arithmetic.float_sum import FloatSum
 from pearray.hdl.arithmetic.mix import Mix
 from pearray.hdl.blocks.pipeline import delay
 from pearray.sim.verilog import emit
@@ -37,7 +37,7 @@ class Floats(Component):
     def elaborate(self, platform):
         """Build them."""
         m = Module()
-        m.submodules.add = adder = FloatAdd(LATENCY)
+        m.submodules.add = adder = FloatSum(LATENCY)
         m.d.comb += [adder.a.eq(self.x), adder.b.eq(self.y), self.sum.eq(adder.sum)]
         for format in ALL:
             m.submodules[f"multiply_{format.name}"] = unit = FloatMultiply(format, LATENCY)

@@ -7,11 +7,13 @@ from .float_formats import FLOAT32
 from .float_round import packed_float32
 from .stages import Staged, named, shifted_right
 
-__all__ = ["FloatAdd"]
+__all__ = ["ALIGNED", "FloatAdd"]
 
-#: Bits of a fraction as it is stored, and of a significand with the bit that is not, and two bits and a sticky one
-#: below it: of what is shifted out further only whether it is zero can matter.
-_FRACTION, _ALIGNED = FLOAT32.fraction, FLOAT32.fraction + 4
+_FRACTION = FLOAT32.fraction
+
+#: Bits of a significand with the one that is not stored, and two bits and a sticky one below it: of what is shifted out
+#: further only whether it is zero can matter.
+ALIGNED = _FRACTION + 4
 
 
 class FloatAdd(Staged):
@@ -54,27 +56,9 @@ class FloatAdd(Staged):
         sign, opposite = large[31], large[31] ^ small[31]
         # The least exponent stands for no bit that is not stored; its weight is that of exponent 1.
         above = Cat(large[:_FRACTION], large[_FRACTION:31].any())
-        aligned = Cat(Const(0, _ALIGNED - _FRACTION - 1), small[:_FRACTION], small[_FRACTION:31].any())
-        difference = named(m, "difference", (FLOAT32.scale(large) - FLOAT32.scale(small))[:8])
-        # Nothing but the sticky bit is left beyond 31.
-        distance = named(m, "distance", difference[:5] | difference[5:].any().replicate(5))
-        exponent = FLOAT32.scale(large)[:8]
-        for steps in ((4, 3, 2), (1, 0)):
-            for step in steps:
-                aligned = named(m, f"aligned_{step}", Mux(distance[step], shifted_right(aligned, 1 << step), aligned))
-            sign, opposite, special, number, exponent, above, aligned, distance = stages.end(
-                sign, opposite, special, number, exponent, above, aligned, distance)
-
-        # One bit above for the carry, whose weight is that of the next exponent. A difference adds the complement, and
-        # one that a bit below carries in.
-        term = named(m, "term", aligned ^ opposite.replicate(_ALIGNED))
-        above = Cat(Const(1, _ALIGNED - _FRACTION), above)
-        both = named(m, "both", (above + Cat(opposite, term))[1:_ALIGNED + 2])
-        total = named(m, "total", Cat(both[:-1], both[-1] & ~opposite))
-        sign, opposite, special, number, exponent, total = stages.end(
-            sign, opposite, special, number, exponent, total)
-        sign, special, number, exponent, total = self._normalised(m, stages, sign, opposite, special, number, exponent,
-                                                                  total)
+        aligned = Cat(Const(0, ALIGNED - _FRACTION - 1), small[:_FRACTION], small[_FRACTION:31].any())
+        parts = self._align(m, stages, sign, opposite, special, number, large, small, above, aligned)
+        sign, special, number, exponent, total = self._add(m, stages, *parts)
 
         (found,) = stages.end(packed_float32(sign, special, number, exponent, total))
         m.d.comb += self.sum.eq(found)
@@ -82,22 +66,34 @@ class FloatAdd(Staged):
         return m
 
     @staticmethod
-    def _normalised(m, stages, sign, opposite, special, number, exponent, total):
-        """Shift out zeros above, but no more than the exponent allows; what becomes nothing has no sign."""
-        sign = sign & ~(opposite & ~total.any())
-        # As many zeros may go, and whether these are more than all steps take.
-        most, is_more, exponent = exponent[:5], exponent[5:].any(), exponent + 1
-        for steps in ((4, 3), (2, 1, 0)):
-            taken = Const(0, 0)
+    def _align(m, stages, sign, opposite, special, number, large, small, above, aligned):
+        """Shift the smaller significand by the distance of the exponents."""
+        distance = named(m, "distance", FLOAT32.scale(large) - FLOAT32.scale(small))
+        exponent = FLOAT32.scale(large)[:8]
+        for steps in ((4, 3, 2), (1, 0)):
+            if steps[0] == 4:
+                # Nothing but the sticky bit is left beyond 31.
+                aligned = named(m, "aligned", Mux(distance[5:8].any(), aligned.any(), aligned))
             for step in steps:
-                zeros = 1 << step
-                take = named(m, f"take_{zeros}", (is_more | most[step]) & ~total[-zeros:].any())
-                is_more = named(m, f"is_more_{zeros}", is_more | most[step] & ~take)
-                total = named(m, f"total_{zeros}", Mux(take, Cat(Const(0, zeros), total[:-zeros]), total))
-                taken = Cat(take, taken)
-            sign, special, number, most, is_more, exponent, taken, total = stages.end(
-                sign, special, number, most, is_more, exponent, taken, total)
-            exponent = named(m, f"lowered_{1 << steps[-1]}", (exponent - Cat(Const(0, steps[-1]), taken))[:9])
+                aligned = named(m, f"aligned_{step}", Mux(distance[step], shifted_right(aligned, 1 << step), aligned))
+            sign, opposite, special, number, exponent, above, aligned, distance = stages.end(
+                sign, opposite, special, number, exponent, above, aligned, distance[:5])
+        return sign, opposite, special, number, exponent, above, aligned
+
+    @classmethod
+    def _add(cls, m, stages, sign, opposite, special, number, exponent, above, aligned):
+        """Add significands or take one from the other, and shift out zeros above, as far as the exponent allows."""
+        # One bit above for the carry, whose weight is that of the next exponent.
+        terms = Cat(Const(0, ALIGNED - _FRACTION - 1), above), aligned
+        total = named(m, "total", Mux(opposite, terms[0] - terms[1], terms[0] + terms[1])[:ALIGNED + 1])
+        sign, special, number, exponent, total = stages.end(
+            sign & ~(opposite & (terms[0] == terms[1])), special, number, exponent + 1, total)
+        for steps in ((16, 8), (4, 2, 1)):
+            for step in steps:
+                take = named(m, f"take_{step}", ~total[-step:].any() & (exponent > step))
+                total = named(m, f"total_{step}", Mux(take, Cat(Const(0, step), total[:-step]), total))
+                exponent = named(m, f"exponent_{step}", Mux(take, exponent - step, exponent)[:9])
+            sign, special, number, exponent, total = stages.end(sign, special, number, exponent, total)
         return sign, special, number, exponent, total
 
     @staticmethod

@@ -8,9 +8,9 @@ from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, unsigned
 
 from ..errors import PearrayError
 from .arithmetic import Arithmetic
-from .float_add import FloatAdd
 from .float_formats import FLOAT32, FloatFormat
 from .float_multiply import FloatMultiply
+from .float_sum import FloatSum
 
 __all__ = ["FloatArithmetic", "less_than"]
 
@@ -47,7 +47,7 @@ class FloatArithmetic(Arithmetic):
     def __post_init__(self) -> None:
         if self.format.bits > 16:
             raise PearrayError(f"format must be one of at most 16 bits, not {self.format.name}")
-        for name, most in (("product_latency", FloatMultiply.MOST), ("add_latency", FloatAdd.MOST)):
+        for name, most in (("product_latency", FloatMultiply.MOST), ("add_latency", FloatSum.MOST)):
             if not 1 <= getattr(self, name) <= most:
                 raise PearrayError(f"{name} must be in 1..{most} cycles, not {getattr(self, name)}")
 
@@ -200,7 +200,7 @@ class FloatArithmetic(Arithmetic):
 
 
 def _sum(m: Module, a: Value, b: Value, latency: int, name: str) -> Value:
-    adder = FloatAdd(latency)
+    adder = FloatSum(latency)
     m.submodules[f"{name}_adder"] = adder
     m.d.comb += [adder.a.eq(a), adder.b.eq(b)]
     return adder.sum

@@ -226,7 +226,8 @@ class Post(wiring.Component):
                               groups=groups, valid=valid, first=first, settings_cycle=settings_cycle,
                               numerators=self._numerators(m, config, softmax, lanes))
         written = writer.build(m, platform, lanes, self._outputs(m, routines))
-        done, group, write = delay(m, last[-1], 2, "done"), reading, delay(m, written, 1, "written")
+        write, group = delay(m, written, 1, "written"), reading
+        done = delay(m, last[-1], 2, "done")
         if routines is not None:
             m.d.comb += turns.sums_done.eq(done)
             done, group, write = turns.done, group | routines.group, write | routines.output.en.any()

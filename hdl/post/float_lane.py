@@ -6,10 +6,10 @@ from amaranth.hdl import Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
-from ..arithmetic.float_add import FloatAdd
 from ..arithmetic.float_convert import FloatNarrow, widened
 from ..arithmetic.float_formats import FLOAT32
 from ..arithmetic.float_multiply import FloatMultiply
+from ..arithmetic.float_sum import FloatSum
 from ..arithmetic.floating import less_than
 from ..blocks.pipeline import delay
 from ..shell.commands import Rounding
@@ -131,7 +131,7 @@ class FloatLane(PostLane):
         m = Module()
 
         m.d.comb += self.output_valid.eq(delay(m, self.valid, self.latency, "valid"))
-        m.submodules.adder = adder = FloatAdd(self._config.arithmetic.add_latency)
+        m.submodules.adder = adder = FloatSum(self._config.arithmetic.add_latency)
         m.d.comb += [adder.a.eq(self.accumulator), adder.b.eq(self.bias)]
 
         settings, total = self.settings, adder.sum

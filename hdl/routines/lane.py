@@ -3,13 +3,13 @@
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib.wiring import In, Out
 
-from ..arithmetic.float_add import FloatAdd
 from ..arithmetic.float_convert import widened
 from ..arithmetic.float_divide_root import FloatDivideRoot
 from ..arithmetic.float_formats import FLOAT32
 from ..arithmetic.float_integer import FloatToInteger, IntegerToFloat
 from ..arithmetic.float_multiply import FloatMultiply
 from ..arithmetic.float_narrow import FloatNarrowAtRandom
+from ..arithmetic.float_sum import FloatSum
 from ..arithmetic.mix import Mix
 from ..blocks import unit
 from ..blocks.line import Line
@@ -67,7 +67,7 @@ class RoutineLane(Unit):
 
     #: To the early results, of which one is chosen then, the middle ones, and the late ones.
     EARLY = FUNCTIONS + PlainFunctions.LATENCY
-    MIDDLE = FUNCTIONS + FloatAdd.MOST
+    MIDDLE = FUNCTIONS + FloatSum.MOST
     LATE = FUNCTIONS + Mix.MOST
 
     #: To the write of a register.
@@ -138,7 +138,7 @@ class RoutineLane(Unit):
         """Sums and products, or what was chosen before."""
         a, b = registers.a, registers.b
         cycles = self.MIDDLE - self.FUNCTIONS
-        m.submodules.adder = adder = FloatAdd(FloatAdd.MOST)
+        m.submodules.adder = adder = FloatSum(FloatSum.MOST)
         m.submodules.multiplier = multiplier = FloatMultiply(FLOAT32, FloatMultiply.MOST)
         unit.add(m, "early_line", waiting := Line(32, self.MIDDLE - self.EARLY - 1), platform)
         m.d.comb += [

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 from amaranth.utils import ceil_log2
 
 from ..arithmetic.arithmetic import Arithmetic
-from ..arithmetic.float_add import FloatAdd
 from ..arithmetic.float_formats import FLOAT32, FORMATS
 from ..arithmetic.float_multiply import FloatMultiply
+from ..arithmetic.float_sum import FloatSum
 from ..arithmetic.floating import FloatArithmetic
 from ..errors import PearrayError
 from ..sections import Section, integer
@@ -35,7 +35,7 @@ class Array(PlainArray):
 
     operands: str = field(default=INTEGERS, metadata={"doc": "integer, or a format of floats, whose sums are float32"})
     product_cycles: int = integer(1, 1, FloatMultiply.MOST, "cycles of a product of floats")
-    sum_cycles: int = integer(1, 1, FloatAdd.MOST, "cycles of a sum of floats")
+    sum_cycles: int = integer(1, 1, FloatSum.MOST, "cycles of a sum of floats")
     toeplitz: int = integer(0, 0, 1, "1 for tiles whose rows of weights are those before, one column on, in 3 cycles")
 
     def __post_init__(self) -> None:

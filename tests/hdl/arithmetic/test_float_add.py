@@ -6,6 +6,7 @@ import pytest
 from pipelines import run
 
 from pearray.hdl.arithmetic.float_add import FloatAdd
+from pearray.hdl.arithmetic.float_sum import FloatSum
 
 #: Zeros, subnormal and least normal numbers, ones and their neighbours, greatest numbers, infinities, no number.
 CORNERS = [0x00000000, 0x00000001, 0x007FFFFF, 0x00800000, 0x00800001, 0x3F7FFFFF, 0x3F800000, 0x3F800001, 0x4B800000,
@@ -28,13 +29,14 @@ def draw(rng, count):
     return np.concatenate([every, bits, near, far, small], axis=1)
 
 
+@pytest.mark.parametrize("kind", [FloatAdd, FloatSum])
 @pytest.mark.parametrize("latency", [0, 3, FloatAdd.MOST])
-def test_sums_are_those_of_numpy(rng, latency):
+def test_sums_are_those_of_numpy(rng, latency, kind):
     """A bit lost in aligning, a tie that goes the other way, or a register beside the others would show."""
     a, b = draw(rng, 300 if latency else 100)
     with np.errstate(all="ignore"):
         expected = a.view(np.float32) + b.view(np.float32)
-    found, bits = run(FloatAdd(latency), {"a": a, "b": b}, "sum", latency), expected.view(np.uint32).copy()
+    found, bits = run(kind(latency), {"a": a, "b": b}, "sum", latency), expected.view(np.uint32).copy()
     bits[np.isnan(expected)] = 0x7FC00000
     wrong = np.flatnonzero(found != bits)
     assert not wrong.size, (f"{len(wrong)} wrong, first {a[wrong[0]]:08x} + {b[wrong[0]]:08x} = {bits[wrong[0]]:08x}, "
