@@ -150,9 +150,12 @@ class Layout:
     def _half(self, slots: int) -> int:
         """Groups of words of a half of the vector memory, behind what is loaded once."""
         whole = self.config.vector_bytes // self.group
-        left = whole - self._fixed_places() * self._in_pass(slots, self.fixed)
-        # Numbers of groups of the shortest elements must fit an instruction.
-        return min(left // 2, (1 << ELEMENT_BITS) // 4 - 1)
+        return min((whole - self._fixed_places() * self._in_pass(slots, self.fixed)) // 2, self._most_groups)
+
+    @property
+    def _most_groups(self) -> int:
+        """Groups of words of which the shortest elements' numbers fit an instruction, and rows of one a command."""
+        return min((1 << ELEMENT_BITS) // 4 - 1, ((1 << 16) - 1) // self.lanes)
 
     @property
     def half(self) -> int:
@@ -161,7 +164,7 @@ class Layout:
 
     @property
     def _half_out(self) -> int:
-        return min(self.config.scratchpads.output_bytes // self.group // 2, (1 << ELEMENT_BITS) // 4 - 1)
+        return min(self.config.scratchpads.output_bytes // self.group // 2, self._most_groups)
 
     def base(self, half: int) -> int:
         """First group of words of a half."""

@@ -18,6 +18,9 @@ __all__ = ["commands_before", "validate"]
 #: Commands that follow, if ``near_end`` tells nothing.
 _UNTOLD = 15
 
+#: Type of counts of commands: of long programs several of each command stand in memory at once.
+_COUNT = np.int32
+
 
 def commands_before(queues: np.ndarray, count: int = len(QUEUES)) -> np.ndarray:
     """Commands of each queue that stand before each command, of shape (commands, count).
@@ -25,7 +28,8 @@ def commands_before(queues: np.ndarray, count: int = len(QUEUES)) -> np.ndarray:
     `queues`, of shape (commands,), are numbers of `count` queues; an END has another number.
     """
     own = queues[:, None] == np.arange(count)
-    before: np.ndarray = np.cumsum(own, axis=0) - own
+    before = np.cumsum(own, axis=0, dtype=_COUNT)
+    before -= own
     return before
 
 
@@ -83,13 +87,13 @@ def _headers(program: bytes, order: Sequence[Opcode]) -> tuple[np.ndarray, np.nd
     def field(name: str) -> np.ndarray:
         place = layout[name]
         word, shift = divmod(place.offset, 16)
-        values: np.ndarray = words[:, word].astype(np.int64) >> shift & (1 << Shape.cast(place.shape).width) - 1
+        values: np.ndarray = words[:, word].astype(_COUNT) >> shift & (1 << Shape.cast(place.shape).width) - 1
         return values
 
-    numbers = np.full(256, -1)
+    numbers = np.full(256, -1, _COUNT)
     numbers[[opcode.value for opcode in (*order, Opcode.END)]] = np.arange(len(order) + 1)
     queues = numbers[field("opcode")]
-    following = np.arange(len(queues))[::-1]
+    following = np.arange(len(queues), dtype=_COUNT)[::-1]
     told = _UNTOLD - field("near_end")
     is_end = queues == len(order)
     wrong = {

@@ -21,6 +21,7 @@ import bench_demo
 import bench_encoder
 import bench_eyeriss
 import bench_generate
+import bench_interpolation
 import bench_minilm
 import bench_products
 import bench_shapes
@@ -172,6 +173,8 @@ PARTS = {
     "products": Part("Products", bench_products.INTRODUCTION, partial(bench_products.products, measure),
                      bench_products.rows()),
     "vector": Part("Vector engine", bench_vector.INTRODUCTION, bench_vector.vector, bench_vector.rows()),
+    "interpolation": Part("Interpolation", bench_interpolation.INTRODUCTION, bench_interpolation.interpolation,
+                          bench_interpolation.rows()),
     "attention": Part("Attention", bench_attention.INTRODUCTION, partial(bench_attention.attention, measure),
                       bench_attention.rows()),
     "encoder": Part("Encoder layers", bench_encoder.INTRODUCTION, partial(bench_encoder.encoder, measure),

@@ -35,6 +35,10 @@ FLOAT_SHARES = "hdl/post/test_float_rows.py"
 RECIPROCALS = "hdl/arithmetic/test_reciprocal.py"
 ROOTS = "hdl/arithmetic/test_inverse_root.py::test_roots_are_those_of_integers[0]"
 NORMS = "hdl/post/test_norms.py"
+DIVIDED = "hdl/arithmetic/test_float_divide_root.py::test_quotients_and_roots_are_those_of_numpy[16]"
+AT_RANDOM = "hdl/arithmetic/test_float_narrow.py::test_numbers_are_rounded_by_goldens_rule[bfloat16-0]"
+INTEGERS = "hdl/arithmetic/test_float_integer.py::test_integers_are_those_of_numpy[0]"
+ROUTINES = "hdl/routines/test_engine.py::test_drawn_routines[2-bfloat16-64]"
 
 BANK = [
     Fault(name="pe-weight-unsigned", module="pearray.hdl.arithmetic.integer", test=ARRAY,
@@ -255,6 +259,38 @@ BANK = [
           line="less_than(settings.high, total)", fault="(total > settings.high)"),
     Fault(name="float-lane-adds-no-bias", module="pearray.hdl.post.float_lane", test=FLOAT_LANES,
           line="adder.b.eq(self.bias)", fault="adder.b.eq(0)"),
+    Fault(name="quotient-rest-not-seen", module="pearray.hdl.arithmetic.float_divide_root", test=DIVIDED,
+          line="sticky = rest.any()", fault="sticky = rest[0]"),
+    Fault(name="root-of-odd-exponents", module="pearray.hdl.arithmetic.float_divide_root", test=DIVIDED,
+          line="odd = ~a_exponent[0]", fault="odd = a_exponent[0]"),
+    Fault(name="quotient-of-another-place", module="pearray.hdl.arithmetic.float_divide_root", test=DIVIDED,
+          line="self._places - self.STEPS)", fault="self._places - self.STEPS + 1)"),
+    Fault(name="rounded-at-random-if-equal", module="pearray.hdl.arithmetic.float_narrow", test=AT_RANDOM,
+          line="aligned[1:low] > random", fault="aligned[1:low] >= random"),
+    Fault(name="integer-of-a-half-goes-up", module="pearray.hdl.arithmetic.float_integer", test=INTEGERS,
+          line="rounds_up(aligned, 2)", fault="aligned[1]"),
+    Fault(name="hash-shifts-less", module="pearray.hdl.arithmetic.mix",
+          test="hdl/arithmetic/test_mix.py::test_hashes_are_those_of_golden[0]",
+          line="value + _left(value, 15)", fault="value + _left(value, 14)"),
+    Fault(name="routine-passes-take-no-steps", module="pearray.hdl.routines.sequencer", test=ROUTINES,
+          line="passes.eq(passes - 1), fresh.eq(0)", fault="passes.eq(passes - 1), fresh.eq(1)"),
+    Fault(name="routine-steps-in-each-round", module="pearray.hdl.routines.sequencer", test=ROUTINES,
+          line="with m.If((self.round == 0) & (self.slot == self.FETCH)):",
+          fault="with m.If(self.slot == self.FETCH):"),
+    Fault(name="routine-writes-slots-that-are-none", module="pearray.hdl.routines.engine", test=ROUTINES,
+          line="Cat(sequencer.valid & sequencer.completes & ~stores,",
+          fault="Cat(sequencer.runs & sequencer.completes & ~stores,"),
+    Fault(name="routine-condition-of-one-bit", module="pearray.hdl.routines.lane", test=ROUTINES,
+          line="registers.is_set.eq(result.any())", fault="registers.is_set.eq(result[0])"),
+    Fault(name="routine-compares-zeros-by-bits", module="pearray.hdl.routines.plain", test=ROUTINES,
+          line="((a == b) | both_zero)", fault="(a == b)"),
+    Fault(name="routine-operand-of-the-next-slot", module="pearray.hdl.routines.vector_memory", test=ROUTINES,
+          line="delay(m, self.place[:part_bits], 3,", fault="delay(m, self.place[:part_bits], 2,"),
+    Fault(name="routine-word-in-half-its-slots", module="pearray.hdl.routines.outputs", test=ROUTINES,
+          line="slot[part_bits:] == number >> part_bits", fault="slot == number"),
+    Fault(name="routine-among-sums-under-way", module="pearray.hdl.post.turns",
+          test="hdl/routines/test_engine.py::test_routines_among_sums[1-4-float8_e4m3fn-32-False]",
+          line="idle[name] = count == 0", fault="idle[name] = count < 2"),
     Fault(name="float-pieces-end-within-a-tile", module="pearray.compiler.systolic.layer",
           test="compiler/systolic/test_floats.py::test_first_weights_in_pieces_change_no_sum",
           line="if not layer.is_ordered:", fault="if True:"),

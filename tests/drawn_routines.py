@@ -202,9 +202,18 @@ def _moved_grad(rng, form):
     return op.MovedGrad(moved, shape), {"dy": dy}
 
 
+def _embedding(rng, form):
+    rows, width = rng.integers(1, [30, 9]).tolist()
+    indices = rng.integers(0, rows, _shape(rng, 2))
+    if rng.random() < 0.5:
+        return op.Embedding(), {"w": _finite(rng, (rows, width)), "indices": np.asarray(indices)}
+    dy = _finite(rng, (*indices.shape, width)) if indices.shape else _finite(rng, (width,))
+    return op.EmbeddingGrad(rows), {"indices": np.asarray(indices), "dy": dy}
+
+
 OPERATORS = {maker.__name__.strip("_"): maker for maker in (
     _function, _function_grad, _binary, _rounded, _optimiser, _reduce_grad, _reduction, _sum_to, _softmax,
-    _softmax_grad, _loss, _norm, _norm_grad, _pool, _pool_grad, _moved, _moved_grad)}
+    _softmax_grad, _loss, _norm, _norm_grad, _pool, _pool_grad, _moved, _moved_grad, _embedding)}
 
 
 def draw_operator(rng, name, form="bfloat16"):

@@ -24,7 +24,7 @@ COMPUTING = [each for each in Operation if not each.is_memory and each is not Op
 _ONES = np.uint32(0xFFFFFFFF)
 
 
-def config(lanes=2, cols=4, operands="bfloat16", data_width=64, vector_bytes=2048, output_bytes=4096):
+def config(lanes=2, cols=4, operands="bfloat16", data_width=64, vector_bytes=512, output_bytes=4096):
     """A small accelerator with routines."""
     return SystolicConfig(
         name="test", array=Array(rows=4, cols=cols, operands=operands, sum_cycles=2),
@@ -150,16 +150,22 @@ def draw_instruction(rng, operation):
     return Instruction(op=operation, **registers)
 
 
+def fill(rng):
+    """Draw a routine that fills all registers with words."""
+    return [Instruction(op=Operation.LOAD_WORD, dst=register, offset=int(rng.integers(1 << 10)), slot_step=1)
+            for register in range(REGISTERS)]
+
+
 def draw_routine(rng, operations, long):
-    """Draw instructions: loads at first, then operations among other ones of memory, with one of 16 that is long."""
-    loads = [draw_instruction(rng, [Operation.LOAD_WORD, Operation.LOAD_NARROW][rng.integers(2)]) for _ in range(3)]
+    """Draw instructions: operations among those of memory, and one that is long before one of memory."""
     moving = [each for each in Operation if each.is_memory or each is Operation.SET]
     rest = []
     for operation in operations:
         rest += [draw_instruction(rng, moving[rng.integers(len(moving))])] * int(rng.random() < 0.4)
         rest.append(draw_instruction(rng, operation))
-    rest.insert(int(rng.integers(len(rest) + 1)), draw_instruction(rng, long))
-    return [*loads, *rest]
+    place = int(rng.integers(len(rest) + 1))
+    rest[place:place] = [draw_instruction(rng, long), draw_instruction(rng, Operation.LOAD_NARROW)]
+    return rest
 
 
 def dump():

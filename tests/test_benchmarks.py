@@ -26,7 +26,8 @@ def page():
 
 
 PARTS = ["attention", "breadth", "cells", "compile", "cost", "decoder", "demo", "encoder", "errors", "eyeriss",
-         "generation", "minilm", "products", "sentences", "shapes", "simulation", "speed", "sweep", "vector"]
+         "generation", "interpolation", "minilm", "products", "sentences", "shapes", "simulation", "speed", "sweep",
+         "vector"]
 
 
 def test_parts(bench):

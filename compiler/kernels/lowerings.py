@@ -6,7 +6,7 @@ from typing import Any
 from ...hdl.shell.config import Config
 from .. import operators
 from ..graph.graph import Node
-from . import float_elements, float_rows, float_windows
+from . import float_elements, float_embedding, float_rows, float_windows
 from .append import append
 from .attention import attention
 from .binary import add, gate, greatest, least, lookup, multiply, subtract
@@ -71,6 +71,8 @@ ROUTINES: dict[type[operators.Operator], Callable[[Context, Node[Any]], list[Ker
     operators.Adam: float_elements.adam,
     operators.Add: float_elements.added,
     operators.AvgPool2d: float_windows.average_pool,
+    operators.Embedding: float_embedding.looked_up,
+    operators.EmbeddingGrad: float_embedding.looked_up_grad,
     operators.Function: float_elements.activated,
     operators.FunctionGrad: float_elements.derived,
     operators.Gelu: float_elements.gated,

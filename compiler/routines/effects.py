@@ -25,6 +25,10 @@ OF_ONE: Mapping[Operation, Callable[..., np.ndarray]] = {
     Operation.MIX: rounding.mix,
 }
 
+
+def _selected(one: np.ndarray, other: np.ndarray, condition: np.ndarray) -> np.ndarray:
+    return np.where(condition != 0, one, other)
+
+
 #: Those that make the same of the same bits on every accelerator, with what they make of their arguments.
-COMPUTED: Mapping[Operation, Callable[..., np.ndarray]] = {
-    **OF_ONE, **OF_TWO, Operation.SELECT: lambda one, other, condition: NUMPY.select(condition, one, other)}
+COMPUTED: Mapping[Operation, Callable[..., np.ndarray]] = {**OF_ONE, **OF_TWO, Operation.SELECT: _selected}

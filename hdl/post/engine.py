@@ -220,8 +220,7 @@ class Post(wiring.Component):
         writer = OutputWriter(config=config, banks=self._banks, lines=self._lines, command=command, raw=raw,
                               groups=groups, valid=valid, first=first, settings_cycle=settings_cycle,
                               numerators=self._numerators(m, softmax, lanes))
-        output = self.output if routines is None else self._outputs(m, routines)
-        written = writer.build(m, platform, lanes, output)
+        written = writer.build(m, platform, lanes, self._outputs(m, routines))
         done, group, write = delay(m, last[-1], 2, "done"), reading, delay(m, written, 1, "written")
         if routines is not None:
             m.d.comb += turns.sums_done.eq(done)
@@ -330,7 +329,9 @@ class Post(wiring.Component):
         return routines, turns
 
     def _outputs(self, m, routines):
-        """Return a write port beside that of routines, with which it takes turns."""
+        """Return a write port for outputs of sums, which take turns with those of routines, if there are any."""
+        if routines is None:
+            return self.output
         port = BankWrite(self._banks, self._lines, 8).create(path=("sums",))
         theirs = routines.output
         m.d.comb += self.output.en.eq(port.en | theirs.en)

@@ -130,11 +130,10 @@ class Sequencer(wiring.Component):
         write, before = word_memory(m, "elements", ELEMENT_BITS, INSTRUCTIONS, self.number)
         begin = Signal(ELEMENT_BITS, reset_less=True)
         # In later rounds the memory holds already where they begin in the next pass.
-        first_round = self.round == 0
-        with m.If(first_round & (self.slot == self.FETCH)):
+        with m.If((self.round == 0) & (self.slot == self.FETCH)):
             m.d.sync += begin.eq(Mux(fresh, offset, before))
         m.d.comb += [
-            write.en.eq(first_round & (self.slot == self.FETCH + 1)),
+            write.en.eq(self.slot == self.FETCH + 1),
             write.addr.eq(self.number),
             write.data.eq(begin + step),
         ]

@@ -1,5 +1,7 @@
 """The validator: programs that could wait for ever, or end too early, are refused before they run."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from command_sets import COMMAND_SETS
@@ -88,3 +90,20 @@ def test_one_wrong_wait_is_found(rng, format):
     words[row, 2 + queue] += 1
     with pytest.raises(PearrayError, match=rf"^program command {row} \("):
         validate(words.tobytes(), queues=queues)
+
+
+def test_memory_of_a_long_program():
+    """Programs of large products, of millions of commands, would take more memory to check than to make."""
+    count = 100_000
+    program = Program(COMMANDS)
+    stream = program.stream(Opcode.LOAD)
+    body = {}
+    for _ in range(count):
+        stream.append(body, 0, 0, 0, 0)
+    encoded = program.encode()
+    tracemalloc.start()
+    validate(encoded)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # Four counts of four bytes for each queue, and what one of them is made of.
+    assert most < count * 8 * len(QUEUES) * 4

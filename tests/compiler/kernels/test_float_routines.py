@@ -8,6 +8,8 @@ from training_steps import digit_step
 import pearray as pe
 from pearray.compiler import operators as op
 from pearray.compiler.compile import Unmapped
+from pearray.compiler.kinds import compiler_for
+from pearray.compiler.timing.routines import routine_postings
 from pearray.hdl.errors import PearrayError
 
 
@@ -31,6 +33,16 @@ def test_rows_that_come_in_parts(rng):
         check_operator(operator, tensors, system)
 
 
+def test_loads_come_under_routines(rng):
+    """Halves of the memory that do not take turns would make lanes wait for every element."""
+    system = pe.load_config("systolic-8x8-bf16")
+    tensors = {role: rng.standard_normal((64, 64)).astype(np.float32) for role in ("w", "dw", "v")}
+    program = check_operator(op.SGD(lr=0.1, momentum=0.9), tensors, system).program
+    commands = [(command.opcode.value - 1, command.body) for command in program.commands]
+    busy = sum(posting.done for posting in routine_postings(system.hardware, program, commands).values())
+    assert compiler_for(system.hardware).cycles(system.hardware, program) < 1.05 * busy
+
+
 def test_numbers_that_are_known_are_literals(rng):
     """A constant of one element that were loaded would cost a LOAD, and a group of the memory, for nothing."""
     tensors = {"a": rng.standard_normal((4, 5)).astype(np.float32), "b": np.float32(0.1)}
@@ -42,9 +54,12 @@ def test_numbers_that_are_known_are_literals(rng):
 def test_what_no_routine_computes_is_named(rng):
     """An operator that is lost on the way to a program would be found by nobody but the user."""
     system = routine_configuration()
-    rows = {"w": rng.standard_normal((5, 4)).astype(np.float32), "indices": np.array([0, 3])}
-    with pytest.raises(Unmapped, match="Embedding has no lowering for this accelerator yet"):
-        check_operator(op.Embedding(), rows, system)
+    pair = {name: rng.standard_normal((5, 4)).astype(np.float32) for name in ("x0", "x1")}
+    with pytest.raises(Unmapped, match="Max has no lowering for this accelerator yet"):
+        check_operator(op.Max(), pair, system)
+    table = {"w": np.zeros((1 << 14, 64), np.float32), "indices": np.zeros(65, np.int64)}
+    with pytest.raises(PearrayError, match="rows of the table times elements that are looked up must be at most"):
+        check_operator(op.Embedding(), table, system)
     x = rng.standard_normal((2, 3)).astype(np.float32)
     with pytest.raises(PearrayError, match=r"operator must be one of .* not Function"):
         check_operator(op.Function("relu"), {"x": x}, routine_configuration(post__routines=0))
