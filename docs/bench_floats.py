@@ -39,7 +39,8 @@ RUNS = [(workload, "systolic-8x8-bf16") for workload in (
 
 #: Gradients one by one: name and role, operator, shapes of x and w.
 GRADIENTS: dict[tuple[str, str], tuple[Any, tuple[int, ...], tuple[int, ...]]] = {
-    ("AlexNet CONV3, batch 4", "dw"): (pe.Conv2dGrad(padding=1), (4, 256, 13, 13), (384, 256, 3, 3)),
+    ("AlexNet CONV3, batch 4", role): (pe.Conv2dGrad(padding=1), (4, 256, 13, 13), (384, 256, 3, 3))
+    for role in ("dx", "dw")
 }
 _GRADIENTS_ON = "systolic-32x32-bf16"
 
