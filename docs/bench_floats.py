@@ -34,11 +34,13 @@ WHOLE = (E4M3, E5M2)
 _SEED = 20261128
 
 #: Workloads and configurations of `pearray run`.
-RUNS = [(workload, "systolic-8x8-bf16") for workload in ("gemm:64x256x256", "conv:1,32,14,14,32,3,3,1,1")]
+RUNS = [(workload, "systolic-8x8-bf16") for workload in (
+    "gemm:64x256x256", "conv:1,32,14,14,32,3,3,1,1", "linear-grad:64,128,96")]
 
 #: Gradients one by one: name and role, operator, shapes of x and w.
 GRADIENTS: dict[tuple[str, str], tuple[Any, tuple[int, ...], tuple[int, ...]]] = {
-    ("AlexNet CONV3, batch 4", "dw"): (pe.Conv2dGrad(padding=1), (4, 256, 13, 13), (384, 256, 3, 3)),
+    ("AlexNet CONV3, batch 4", role): (pe.Conv2dGrad(padding=1), (4, 256, 13, 13), (384, 256, 3, 3))
+    for role in ("dx", "dw")
 }
 _GRADIENTS_ON = "systolic-32x32-bf16"
 

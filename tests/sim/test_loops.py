@@ -48,7 +48,7 @@ def test_every_output_in_every_cycle(request, design, cols, tmp_path, seed):
     block = request.getfixturevalue(design)
     loops = module(rewrite(block), "block")
     assert loops.count("for (") > 8
-    ports = re.findall(r"^  (input|output) (?:reg )?(\[\d+:0\] )?\\\\(\w+) ;$", loops, re.MULTILINE)
+    ports = re.findall(r"^  (input|output) (?:reg )?(\[\d+:0\] )?\\(\w+) ;$", loops, re.MULTILINE)
     inputs = [(width, name) for kind, width, name in ports if kind == "input" and name != "clk"]
     outputs = [(width, name) for kind, width, name in ports if kind == "output"]
     assert len(outputs) == 4 * cols
