@@ -68,7 +68,8 @@ def adam_factors(rate: float, step: int, beta1: float = 0.9, beta2: float = 0.99
     for name, beta in (("beta1", beta1), ("beta2", beta2)):
         if not 0 <= beta < 1:
             raise ValueError(f"{name} must be at least 0 and less than 1, not {beta}")
-    return (float(np.float32(rate / (1 - beta1 ** step))), float(np.float32(1 / math.sqrt(1 - beta2 ** step))))
+    with np.errstate(over="ignore"):
+        return (float(np.float32(rate / (1 - beta1 ** step))), float(np.float32(1 / math.sqrt(1 - beta2 ** step))))
 
 
 def adam(w: Array, dw: Array, rate: float, *, step: int, first: Array, second: Array, beta1: float = 0.9,

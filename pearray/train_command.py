@@ -76,12 +76,14 @@ def train(
     system = load_config(on, keys[0])
     run = _Run(workload, network, system, kind, batch, seed_of(seed), rounding, engine, check_every)
     run.begin(checkpoint, resume)
+    if run.resumed > steps:
+        raise PearrayError(f"--steps must be at least {run.resumed}, which the checkpoint has, not {steps}")
     run.until(steps, checkpoint, checkpoint_every)
     record = run.record()
-    if draw is not None:
-        draw(run.losses, f"{workload} on {system.name}")
     _tell(record)
     write_json(json_file, record)
+    if draw is not None:
+        draw(run.losses, f"{workload} on {system.name}")
     if record["mismatches"]:
         raise typer.Exit(1)
 
@@ -114,6 +116,8 @@ class _Run:
         if found is not None and not resume:
             raise PearrayError(f"folder {str(folder)!r} has a checkpoint of step {found.snapshot.steps}: go on from it "
                                "by --resume, or take another folder")
+        if folder is not None:
+            checkpoints.prepare(folder)
         self.learned, self.judged = held_out(*small_digits(), self.seed)
         if self.batch > len(self.learned["labels"]):
             raise PearrayError(f"batch must be at most {len(self.learned['labels'])}, the images there are to learn "
@@ -140,6 +144,9 @@ class _Run:
 
     def _go_on(self, found: "Checkpoint") -> None:
         for name, value in self.made_of.items():
+            if name == "hardware" and found.made_of.get(name) != value:
+                raise PearrayError("hardware must be that of the checkpoint: take the same --on and --set, or another "
+                                   "folder")
             if found.made_of.get(name) != value:
                 raise PearrayError(f"{name} must be that of the checkpoint, {found.made_of.get(name)!r}, not {value!r}")
         self.training.restore(found.snapshot)
@@ -173,8 +180,7 @@ class _Run:
         from . import checkpoints
 
         training = self.training
-        checks = {name: getattr(training, name) for name in ("checked_steps", "checked", "mismatches",
-                                                             "first_difference")}
+        checks = {name: getattr(training, name) for name in checkpoints.CHECKS}
         checkpoints.save(folder, checkpoints.Checkpoint(
             training.snapshot(), np.array(self.losses, np.float32), self.made_of, checks))
 

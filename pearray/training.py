@@ -30,6 +30,13 @@ from .sim.engine import ENGINES
 __all__ = ["LossScale", "Snapshot", "Training", "train_step"]
 
 
+def check_count(name: str, value: object, least: int = 0) -> int:
+    """Return an integer after checking that it is one, and not too small."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or value < least:
+        raise PearrayError(f"{name} must be an integer of at least {least}, not {value!r}")
+    return int(value)
+
+
 class LossScale(optimisers.LossScale):
     """Factor of a loss, a power of two, which keeps gradients within a narrow format.
 
@@ -81,12 +88,16 @@ class Snapshot:
     lost: int
     scale: tuple[float, int] | None
 
-
-def check_count(name: str, value: object, least: int = 0) -> int:
-    """Return an integer after checking that it is one, and not too small."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or value < least:
-        raise PearrayError(f"{name} must be an integer of at least {least}, not {value!r}")
-    return int(value)
+    def __post_init__(self) -> None:
+        if not isinstance(self.tensors, dict) or not all(
+                isinstance(value, np.ndarray) for value in self.tensors.values()):
+            raise PearrayError(f"tensors must be a dict of arrays by name, not {type(self.tensors).__name__}")
+        if check_count("lost", self.lost) > check_count("steps", self.steps):
+            raise PearrayError(f"lost must be at most steps, {self.steps}, not {self.lost}")
+        if self.scale is not None:
+            if not isinstance(self.scale, tuple) or len(self.scale) != 2:
+                raise PearrayError(f"scale must be None or a pair of a factor and a count, not {self.scale!r}")
+            LossScale(self.scale[0], good=self.scale[1])
 
 
 class Training:
@@ -123,6 +134,10 @@ class Training:
         if scale is not None and not isinstance(scale, optimisers.LossScale):
             raise PearrayError(f"scale must be None or a pearray.LossScale, not {scale!r}")
         check_choice("engine", engine, ENGINES)
+        if budget is not None:
+            check_count("budget", budget)
+        if on is None and settings:
+            raise PearrayError(f"{next(iter(settings))} is a setting of an accelerator, and there is none: give on")
         self._seed, self._check_every = check_count("seed", seed), check_count("check_every", check_every)
         self._step = training_step(graph, loss, weights, optimiser, format=_format_of(on, format),
                                    stochastic=bool(stochastic), budget=budget)
@@ -188,6 +203,10 @@ class Training:
         factor = 1.0 if self.scale is None else self.scale.value
         # A step that was lost has not been one for the optimiser.
         scalars = self._optimiser.scalars_of(self.steps - self.lost + 1, lr)
+        for role, value in scalars.items():
+            if not abs(value) <= float(np.finfo(np.float32).max):
+                raise PearrayError(f"lr must be so small that float32 holds the {role} of a step, not "
+                                   f"{self._optimiser.lr if lr is None else lr!r}")
         numbers = {step.factor: factor, step.unscaled: 1 / factor,
                    **{name: scalars[role] for role, name in step.scalars.items()}}
         given |= self.weights | self.state | {name: np.asarray(value, np.float32) for name, value in numbers.items()}
@@ -219,6 +238,8 @@ class Training:
         PearrayError
             If it was one of another.
         """
+        if not isinstance(snapshot, Snapshot):
+            raise PearrayError(f"snapshot must be a pearray.Snapshot, not {type(snapshot).__name__}")
         own = {**self.weights, **self.state}
         if {*own} != {*snapshot.tensors} or (self.scale is None) != (snapshot.scale is None):
             raise PearrayError(f"a training must go on from tensors {', '.join(own)}, not "

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ...hdl.errors import PearrayError
 from ..graph.graph import Node
 from ..operators.moved import OUTSIDE
 from ..routines.values import Lane, Number, Value
@@ -30,6 +31,11 @@ class FloatTensors:
 
     def __init__(self, context: Context, node: Node[Any]):
         self.context, self.node = context, node
+        for role, name in (node.inputs | node.outputs).items():
+            shape = tuple(context.graph.tensors[name].shape)
+            if 0 in shape:
+                raise PearrayError(f"{node.name}: {role} must have at least one element on an array of floats, not "
+                                   f"shape {shape}")
 
     @property
     def operator(self) -> Any:

@@ -50,12 +50,18 @@ class Optimiser(Operator):
         for name in ("lr", "weight_decay"):
             if getattr(self, name) < 0:
                 raise PearrayError(f"{name} must be at least 0, not {getattr(self, name)}")
+            _check_held(name, getattr(self, name))
 
     def _check(self, w: Typed, others: Mapping[str, Typed]) -> None:
         """Check that all tensors are like w, but for scalars."""
         check_float(w=w)
         for role, tensor in others.items():
             check_like(role, tensor, () if role in ("unscaled", *self.scalars) else tuple(w.shape))
+
+
+def _check_held(name: str, value: float) -> None:
+    if value > float(np.finfo(np.float32).max):
+        raise PearrayError(f"{name} must be a number that float32 holds, not {value}")
 
 
 def _below_one(optimiser: Optimiser, *names: str) -> None:
@@ -165,6 +171,9 @@ class Adam(Optimiser):
         _below_one(self, "beta1", "beta2")
         if not self.epsilon > 0:
             raise PearrayError(f"epsilon must be more than 0, not {self.epsilon}")
+        _check_held("epsilon", self.epsilon)
+        if not np.float32(self.epsilon):
+            raise PearrayError(f"epsilon must be a number that float32 holds, not {self.epsilon}, which is 0 there")
 
     @property
     def state(self) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ names of what they are elements of, computes with them, keeps some from pass to 
 values are float32 numbers or 32 bits, as its operations say; equal operations on equal values are one.
 """
 
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -22,8 +21,9 @@ _SIGN = 1 << 31
 
 def float_bits(number: float) -> int:
     """Bits of a number, rounded to float32."""
-    (bits,) = struct.unpack("<I", struct.pack("<f", number))
-    return int(bits)
+    # Beyond float32 is infinite, as in NumPy.
+    with np.errstate(over="ignore"):
+        return int(np.float32(number).view(np.uint32))
 
 
 @dataclass(frozen=True, eq=False)

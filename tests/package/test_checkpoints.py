@@ -1,5 +1,6 @@
 """Checkpoints: whole at any moment, and refused where they are none."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 import pearray as pe
 from pearray import checkpoints
-from pearray.checkpoints import NAME, Checkpoint, load, save
+from pearray.checkpoints import NAME, Checkpoint, load, prepare, save
 from pearray.training import Snapshot
 
 
@@ -15,7 +16,8 @@ def checkpoint(rng, steps=3):
     """Draw one."""
     tensors = {"w": rng.normal(size=(3, 2)).astype(np.float32), "w:m": np.zeros((3, 2), np.float32)}
     return Checkpoint(Snapshot(tensors, steps, 1, (1024.0, 2)), rng.random(steps).astype(np.float32),
-                      {"workload": "any", "seed": 3}, {"checked": 10})
+                      {"workload": "any", "seed": 3},
+                      {"checked_steps": 1, "checked": 10, "mismatches": 0, "first_difference": None})
 
 
 def same(one, other):
@@ -79,3 +81,44 @@ def test_other_files_are_named(rng, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(pe.PearrayError, match=r"^checkpoint '.*' cannot be written: "):
         save(tmp_path / "file", checkpoint(rng))
+    with pytest.raises(pe.PearrayError, match=r"^checkpoint '.*' cannot be written: "):
+        prepare(tmp_path / "file")
+    prepare(tmp_path / "new")
+    assert not [*(tmp_path / "new").iterdir()]
+
+
+@pytest.mark.parametrize("changes", [
+    {"steps": "a"}, {"steps": -3}, {"steps": 4}, {"steps": None}, {"lost": 9}, {"lost": "x"}, {"scale": []},
+    {"scale": ["a", 0]}, {"scale": [3.0, 0]}, {"made_of": []}, {"checks": []}, {"checks": {"step": 1}},
+    {"checks": {"checked_steps": 0, "checked": "x", "mismatches": 0, "first_difference": None}}], ids=str)
+def test_records_that_make_no_sense_are_named(rng, tmp_path, changes):
+    """If it failed, a record of wrong values would end in a traceback, or change any member of a training."""
+    save(tmp_path, checkpoint(rng))
+    with np.load(tmp_path / NAME) as file:
+        arrays = {name: file[name] for name in file.files}
+    record = json.loads(str(arrays[" record"])) | changes
+    np.savez(tmp_path / NAME, **arrays | {" record": np.array(json.dumps(record))})
+    with pytest.raises(pe.PearrayError, match=r"is corrupt or none of pearray"):
+        load(tmp_path)
+
+
+def test_no_wrong_byte_is_taken_for_a_weight(rng, tmp_path):
+    """If it failed, a byte that a disk got wrong would end in a traceback or be learned from."""
+    made = checkpoint(rng)
+    save(tmp_path, made)
+    whole = (tmp_path / NAME).read_bytes()
+    refused = 0
+    places = range(int(rng.integers(7)), len(whole), 7)
+    for place in places:
+        wrong = bytearray(whole)
+        wrong[place] ^= int(rng.integers(1, 256))
+        (tmp_path / NAME).write_bytes(wrong)
+        try:
+            found = load(tmp_path)
+        except pe.PearrayError:
+            refused += 1
+        else:
+            # Some bytes say nothing; another name of a tensor is refused where a training goes on.
+            assert all(value.tobytes() == made.snapshot.tensors.get(name, value).tobytes()
+                       for name, value in found.snapshot.tensors.items())
+    assert refused > len(places) / 2

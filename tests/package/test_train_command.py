@@ -107,6 +107,20 @@ def test_mistakes_are_named(arguments, message):
         run(*arguments, "--on", "systolic-8x8-bf16", "--steps", 1)
 
 
+def test_checkpoints_of_another_run_are_named(golden, tmp_path):
+    """If it failed, a run of fewer steps would end well with more, and a folder be found bad when steps are done."""
+    arguments = ["digits-mlp", *SMALL, "--batch", 2, "--check-every", 0]
+    run(*arguments, "--steps", 2, "--checkpoint", tmp_path)
+    with pytest.raises(pe.PearrayError, match=r"^--steps must be at least 2, which the checkpoint has, not 1$"):
+        run(*arguments, "--steps", 1, "--checkpoint", tmp_path, "--resume")
+    with pytest.raises(pe.PearrayError, match=r"^hardware must be that of the checkpoint: take the same --on "):
+        run(*arguments, "--set", "array.rows=8", "--steps", 3, "--checkpoint", tmp_path, "--resume")
+    (tmp_path / "file").symlink_to(tmp_path / "nowhere" / "else")
+    with pytest.raises(pe.PearrayError, match=r"^checkpoint '.*' cannot be written: "):
+        run(*arguments, "--steps", 1, "--checkpoint", tmp_path / "file")
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_integers_do_not_train():
     """If it failed, training on an array of integers would end in a traceback."""
     with pytest.raises(pe.PearrayError, match=r"^on must be an array of floats, such as systolic-8x8-bf16, not systol"):

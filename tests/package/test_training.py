@@ -20,7 +20,7 @@ from pearray.compiler.operators import (
     SoftmaxCrossEntropy,
 )
 from pearray.results import in_parts
-from pearray.training import LossScale, Training
+from pearray.training import LossScale, Snapshot, Training
 from pearray.workloads.digit_training import NETWORKS, accuracy, batch_of, drawn_weights, held_out
 from pearray.workloads.digits import small_digits
 
@@ -120,7 +120,10 @@ def test_a_loss_whose_gradient_is_given(rng):
     (["w"], {"stochastic": 2}, "^stochastic must be True or False, not 2$"),
     (["w"], {"scale": 1024.0}, r"^scale must be None or a pearray\.LossScale, not 1024\.0$"),
     (["w"], {"seed": -1}, "^seed must be an integer of at least 0, not -1$"),
-    (["w"], {"budget": -1}, "^budget must be at least 0 bytes, not -1$"),
+    (["w"], {"budget": -1}, "^budget must be an integer of at least 0, not -1$"),
+    (["w"], {"budget": "much"}, "^budget must be an integer of at least 0, not 'much'$"),
+    (["w"], {"budget": float("nan")}, "^budget must be an integer of at least 0, not nan$"),
+    (["w"], {"effort": 3}, "^effort is a setting of an accelerator, and there is none: give on$"),
     (["w"], {"check_every": 0.5}, r"^check_every must be an integer of at least 0, not 0\.5$"),
     (["w"], {"engine": "spice"}, "^engine must be 'verilator', 'cocotb' or 'amaranth', not 'spice'$"),
     (["w", "x"], {}, "^weights must be constants of the graph, of w, b, gamma, v, not 'x'$"),
@@ -141,6 +144,14 @@ def test_what_cannot_be_trained_is_named(rng, weights, options, message):
     (lambda: SGD(lr=1, momentum=1), r"^momentum must be at least 0 and less than 1, not 1\.0$"),
     (lambda: Adam(lr=1, beta2=1), r"^beta2 must be at least 0 and less than 1, not 1\.0$"),
     (lambda: Adam(lr=1, epsilon=0), r"^epsilon must be more than 0, not 0\.0$"),
+    (lambda: SGD(lr=1e300), r"^lr must be a number that float32 holds, not 1e\+300$"),
+    (lambda: SGD(lr=1, weight_decay=1e39), r"^weight_decay must be a number that float32 holds, not 1e\+39$"),
+    (lambda: Adam(lr=1, epsilon=1e-300), "^epsilon must be a number that float32 holds, not 1e-300, which is 0 there$"),
+    (lambda: Snapshot({}, -1, 0, None), "^steps must be an integer of at least 0, not -1$"),
+    (lambda: Snapshot({}, 1, 2, None), "^lost must be at most steps, 1, not 2$"),
+    (lambda: Snapshot(None, 1, 0, None), "^tensors must be a dict of arrays by name, not NoneType$"),
+    (lambda: Snapshot({}, 1, 0, (3.0, 0)), r"^value must be a power of two in 2\*\*-14\.\.2\*\*24, not 3\.0$"),
+    (lambda: Snapshot({}, 1, 0, 8.0), r"^scale must be None or a pair of a factor and a count, not 8\.0$"),
     (lambda: Adam(lr=1, weight_decay=-1), r"^weight_decay must be at least 0, not -1\.0$"),
 ])
 def test_parameters_are_checked(made, message):
@@ -288,3 +299,21 @@ def test_digits_are_learned(config, share):
         training.step(batch_of(learned, 32, 0, step))
     form = pe.load_config(config).hardware.arithmetic.operands
     assert round(100 * accuracy(network, training.weights, judged, form), 1) == share
+
+
+@pytest.mark.parametrize("optimiser", [SGD(lr=0.1), Adam(lr=0.1)], ids=["sgd", "adam"])
+def test_rates_beyond_float32_are_named(rng, optimiser):
+    """If it failed, every step would be lost without a word, since its rate is infinite."""
+    graph, weights, data = layers(rng)
+    training = Training(graph, "loss", weights, optimiser)
+    with pytest.raises(pe.PearrayError, match=r"^lr must be so small that float32 holds the (rate|size) of a step"):
+        training.step(data[0], lr=1e39)
+    assert not training.steps
+
+
+def test_what_is_no_snapshot_is_named(rng):
+    """If it failed, what a user gave instead of a snapshot would end in a traceback."""
+    graph, weights, _ = layers(rng)
+    training = Training(graph, "loss", weights, SGD(lr=0.1))
+    with pytest.raises(pe.PearrayError, match=r"^snapshot must be a pearray\.Snapshot, not dict$"):
+        training.restore({})

@@ -81,3 +81,17 @@ def test_a_step_of_training_is_one_program(rng):
     graph, inputs = digit_step(rng, 1)
     compiled = check_graph(graph, pe.load_config("systolic-8x8-bf16"), inputs)
     assert {layer.kind for layer in compiled.layers} >= {"Adam", "Conv2dGrad", "PoolGrad", "Rounded"}
+
+
+@pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 4)])
+@pytest.mark.parametrize("operator", [op.Function("relu"), op.Softmax()], ids=["function", "softmax"])
+def test_tensors_without_elements_are_named(operator, shape):
+    """If it failed, an empty tensor would end in a traceback of the compiler."""
+    with pytest.raises(PearrayError, match=r"x must have at least one element on an array of floats, not shape"):
+        check_operator(operator, {"x": np.zeros(shape, np.float32)}, routine_configuration())
+
+
+def test_numbers_beyond_float32_are_infinite(rng):
+    """If it failed, a large number of an operator would end in a traceback of the compiler."""
+    x = rng.standard_normal((3, 5)).astype(np.float32)
+    check_operator(op.RMSNorm(epsilon=1e300), {"x": x, "gamma": x[0]}, routine_configuration())
