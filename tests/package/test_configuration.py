@@ -117,7 +117,7 @@ def test_wrong_overrides(overrides, message):
      "array.operand_bits must be 16, or the default 8 to mean that, with array.operands = 'bfloat16', "),
     ({"array.sum_cycles": 9}, "array.sum_cycles must be an integer in 1..8, not 9"),
     ({"array.product_cycles": 0}, "array.product_cycles must be an integer in 1..6, not 0"),
-    ({"array.operands": "integer"}, "array.product_cycles must be 1 with array.operands = 'integer', not 2"),
+    ({"array.operands": "integer"}, "array.product_cycles must be 1 with array.operands = 'integer', not 6"),
     ({"array.toeplitz": 1}, "array.toeplitz must be 0 with array.operands = 'bfloat16', not 1"),
     ({"post.pairs": 1}, "post.pairs must be 0 with array.operands = 'bfloat16', not 1"),
     ({"post.softmax": 0}, "scratchpads.moves must be 0 with array.operands = 'bfloat16' and without post.softmax "),
