@@ -77,7 +77,7 @@ def test_fixed_point_is_near(rng, bits):
     (lambda: litert.softmax(np.zeros(3, np.int16), 0.1), "x must be int8 or uint8"),
     (lambda: litert.softmax(np.zeros(4096, np.int8), 0.1), "at most 4095 scores in a row, not 4096"),
     (lambda: litert.softmax(np.zeros(3, np.int8), 1e-9), r"scale must be greater than 2\*\*-26"),
-    (lambda: litert.logistic(np.zeros(3, np.int16), 0.1), "x must be int8 or uint8, of at least one dimension, none of them 0, not int16"),
+    (lambda: litert.logistic(np.zeros(3, np.int16), 0.1), "x must be int8 or uint8"),
 ])
 def test_refuses_what_does_not_fit(call, message):
     """If it failed, words would wrap without a word."""
@@ -155,7 +155,7 @@ def test_precision_of_factors_is_litert_s(rng, name, function, is_single):
     (lambda: litert.hard_swish(EVERY, 1.0, 0, 1e3, 0, dtype=np.dtype(np.int8)), "y_scale must be 0.00781 to 256"),
     (lambda: litert.leaky_relu(EVERY, 1.0, 0, 1.0, 0, -0.5, dtype=np.dtype(np.int8)), "alpha must be at least 0"),
     (lambda: litert.prelu(EVERY, 1.0, 0, 1.0, 0, np.uint8([1]), 1.0, 0), "alpha must be int8, as x is, not uint8"),
-    (lambda: litert.tanh(np.zeros(3, np.int16), 0.1), "x must be int8 or uint8, of at least one dimension, none of them 0, not int16"),
+    (lambda: litert.tanh(np.zeros(3, np.int16), 0.1), "x must be int8 or uint8"),
 ])
 def test_refuses_what_kernels_do_not_define(call, message):
     """If it failed, words of 16 bits would overflow as a compiler pleases."""
