@@ -34,13 +34,17 @@ WHOLE = (E4M3, E5M2)
 _SEED = 20261128
 
 #: Workloads and configurations of `pearray run`.
-RUNS = [(workload, "systolic-8x8-bf16") for workload in (
-    "gemm:64x256x256", "conv:1,32,14,14,32,3,3,1,1", "linear-grad:64,128,96")]
+RUNS = [
+    ("gemm:512x768x3072", "systolic-32x32-bf16"),
+    *((workload, preset) for preset in ("systolic-8x8-bf16", "systolic-8x8-fp8")
+      for workload in ("gemm:64x256x256", "conv:1,32,14,14,32,3,3,1,1", "linear-grad:64,128,96")),
+]
 
-#: Gradients one by one: name and role, operator, shapes of x and w.
-GRADIENTS: dict[tuple[str, str], tuple[Any, tuple[int, ...], tuple[int, ...]]] = {
-    ("AlexNet CONV3, batch 4", role): (pe.Conv2dGrad(padding=1), (4, 256, 13, 13), (384, 256, 3, 3))
-    for role in ("dx", "dw")
+#: Gradients one by one: name, operator, shapes of x and w.
+GRADIENTS: dict[str, tuple[Any, tuple[int, ...], tuple[int, ...]]] = {
+    "linear-grad:512,768,3072": (pe.LinearGrad(), (512, 768), (3072, 768)),
+    "AlexNet CONV2, batch 4": (pe.Conv2dGrad(padding=2, groups=2), (4, 96, 27, 27), (256, 48, 5, 5)),
+    "AlexNet CONV3, batch 4": (pe.Conv2dGrad(padding=1), (4, 256, 13, 13), (384, 256, 3, 3)),
 }
 _GRADIENTS_ON = "systolic-32x32-bf16"
 
@@ -50,7 +54,7 @@ def rows() -> list[str]:
     return [*(f"{what} of {format.name}, all pairs" for format in WHOLE for what in ("products", "sums")),
             *(f"products of {format.name}" for format in DRAWN), "sums of float32", "conversions to and from float32",
             *(f"`pearray run {workload} --on {config}`" for workload, config in RUNS),
-            *(f"{role} of {name} on {_GRADIENTS_ON}" for name, role in GRADIENTS)]
+            *(f"{role} of {name} on {_GRADIENTS_ON}" for name in GRADIENTS for role in ("dx", "dw"))]
 
 
 class _Counts:
@@ -109,7 +113,7 @@ def _units() -> _Counts:
 
 def _gradient(name: str, role: str) -> tuple[Graph, dict[str, np.ndarray], int]:
     """A graph that computes one gradient, its inputs, and its MACs."""
-    operator, x, w = GRADIENTS[name, role]
+    operator, x, w = GRADIENTS[name]
     rng, dtype = np.random.default_rng(0), BFLOAT16.dtype
     tensors = {each: rng.standard_normal(shape).astype(dtype) for each, shape in (("x", x), ("w", w))}
     tensors["dy"] = rng.standard_normal(operator.forward.infer(tensors)["y"][0]).astype(dtype)
@@ -146,6 +150,7 @@ def floats(measure: Callable[..., dict[str, Any]]) -> Iterator[str]:
         yield (f"| {row} | {record['mismatches']} of {record['checked']:,} | {record['cycles']:,} "
                f"| {-(-record['macs'] // record['pes']):,} | {100 * record['utilisation']:.1f} % "
                f"| `{record['verilog_sha256'][:12]}` |")
-    for name, role in GRADIENTS:
-        print(f"{role} of {name}", flush=True)
-        yield f"| {role} of {name} on {_GRADIENTS_ON} | {_gradient_row(name, role)} |"
+    for name in GRADIENTS:
+        for role in ("dx", "dw"):
+            print(f"{role} of {name}", flush=True)
+            yield f"| {role} of {name} on {_GRADIENTS_ON} | {_gradient_row(name, role)} |"
