@@ -226,8 +226,7 @@ class Post(wiring.Component):
                               groups=groups, valid=valid, first=first, settings_cycle=settings_cycle,
                               numerators=self._numerators(m, config, softmax, lanes))
         written = writer.build(m, platform, lanes, self._outputs(m, routines))
-        write, group = delay(m, written, 1, "written"), reading
-        done = delay(m, last[-1], 2, "done")
+        write, done, group = delay(m, written, 1, "written"), delay(m, last[-1], 2, "done"), reading
         if routines is not None:
             m.d.comb += turns.sums_done.eq(done)
             done, group, write = turns.done, group | routines.group, write | routines.output.en.any()
