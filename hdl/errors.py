@@ -7,7 +7,7 @@ from os.path import isfile
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PearrayError", "check_choice", "check_names", "check_path", "is_file", "unknown"]
+__all__ = ["PearrayError", "check_choice", "check_count", "check_names", "check_path", "is_file", "unknown"]
 
 
 class PearrayError(ValueError):
@@ -25,6 +25,13 @@ def check_choice(what: str, value: object, allowed: Collection[str]) -> None:
     if not isinstance(value, str) or value not in allowed:
         listed = f"{', '.join(words)} or {last}" if words else last
         raise PearrayError(f"{what} must be {listed}, not {value!r}")
+
+
+def check_count(what: str, value: object, least: int = 0) -> int:
+    """Return an integer after checking that it is one, and not too small."""
+    if type(value) is not int or value < least:
+        raise PearrayError(f"{what} must be an integer of at least {least}, not {value!r}")
+    return value
 
 
 def check_names(what: str, value: Any) -> list[str]:

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .hdl.errors import PearrayError
-from .training import Snapshot, check_count
+from .hdl.errors import PearrayError, check_count
+from .training import Snapshot
 
 __all__ = ["CHECKS", "NAME", "Checkpoint", "load", "prepare", "save"]
 

@@ -21,7 +21,7 @@ from .golden import optimisers
 from .golden.rounding import FORMATS, key_of
 from .handle import Handle, arrays
 from .hdl.arithmetic.floating import FloatArithmetic
-from .hdl.errors import PearrayError, check_choice, check_names
+from .hdl.errors import PearrayError, check_choice, check_count, check_names
 from .hdl.shell.config import Config
 from .parts import Parts
 from .results import HostWork, Result
@@ -30,11 +30,9 @@ from .sim.engine import ENGINES
 __all__ = ["LossScale", "Snapshot", "Training", "train_step"]
 
 
-def check_count(name: str, value: object, least: int = 0) -> int:
-    """Return an integer after checking that it is one, and not too small."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or value < least:
-        raise PearrayError(f"{name} must be an integer of at least {least}, not {value!r}")
-    return int(value)
+def _count(name: str, value: object, least: int = 0) -> int:
+    """Return an integer, which may be NumPy's, after checking that it is one, and not too small."""
+    return check_count(name, int(value) if isinstance(value, np.integer) else value, least)
 
 
 class LossScale(optimisers.LossScale):
@@ -62,7 +60,7 @@ class LossScale(optimisers.LossScale):
         if not is_number(self.value):
             raise PearrayError(f"value must be a number, not {self.value!r}")
         for name, least in (("interval", 1), ("good", 0)):
-            check_count(name, getattr(self, name), least)
+            _count(name, getattr(self, name), least)
         try:
             super().__post_init__()
         except ValueError as error:
@@ -92,7 +90,7 @@ class Snapshot:
         if not isinstance(self.tensors, dict) or not all(
                 isinstance(value, np.ndarray) for value in self.tensors.values()):
             raise PearrayError(f"tensors must be a dict of arrays by name, not {type(self.tensors).__name__}")
-        if check_count("lost", self.lost) > check_count("steps", self.steps):
+        if _count("lost", self.lost) > _count("steps", self.steps):
             raise PearrayError(f"lost must be at most steps, {self.steps}, not {self.lost}")
         if self.scale is not None:
             if not isinstance(self.scale, tuple) or len(self.scale) != 2:
@@ -135,10 +133,10 @@ class Training:
             raise PearrayError(f"scale must be None or a pearray.LossScale, not {scale!r}")
         check_choice("engine", engine, ENGINES)
         if budget is not None:
-            check_count("budget", budget)
+            _count("budget", budget)
         if on is None and settings:
             raise PearrayError(f"{next(iter(settings))} is a setting of an accelerator, and there is none: give on")
-        self._seed, self._check_every = check_count("seed", seed), check_count("check_every", check_every)
+        self._seed, self._check_every = _count("seed", seed), _count("check_every", check_every)
         self._step = training_step(graph, loss, weights, optimiser, format=_format_of(on, format),
                                    stochastic=bool(stochastic), budget=budget)
         self._optimiser, self._engine, self._names = optimiser, engine, [*graph.inputs]

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any, ClassVar
 
 from ...hdl.arithmetic.floating import FloatArithmetic
-from ...hdl.errors import PearrayError, check_choice
+from ...hdl.errors import PearrayError, check_choice, check_count
 from ...hdl.shell.config import Config
 from ...hdl.shell.ledger import Cause
 from ...hdl.systolic.config import SystolicConfig
@@ -121,9 +121,7 @@ def _dataflow(value: Any, graph: Graph) -> str:
 
 
 def _effort(value: Any, graph: Graph) -> int:
-    if type(value) is not int or value < 0:
-        raise PearrayError(f"effort must be an integer of at least 0, not {value!r}")
-    return value
+    return check_count("effort", value)
 
 
 class _Compiler(ArrayCompiler):

@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In
 
-from ..errors import PearrayError
+from ..errors import check_count
 from .banks import BankRead, BankWrite
 
 __all__ = ["Scratchpad"]
@@ -43,8 +43,7 @@ class Scratchpad(wiring.Component):
 
     def __init__(self, banks: int, lines: int, width: int):
         for name, value, least in (("banks", banks, 1), ("lines", lines, 2), ("width", width, 1)):
-            if type(value) is not int or value < least:
-                raise PearrayError(f"{name} must be an integer of at least {least}, not {value!r}")
+            check_count(name, value, least)
         self._banks = banks
         self._lines = lines
         self._width = width

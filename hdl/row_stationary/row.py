@@ -11,7 +11,7 @@ from amaranth.utils import ceil_log2
 
 from ..arithmetic.arithmetic import Arithmetic
 from ..blocks.unit import Unit, add
-from ..errors import PearrayError
+from ..errors import check_count
 from .beats import beat_layout
 from .config import RowStationaryConfig
 from .mac import pass_shape_layout
@@ -59,9 +59,8 @@ class ArrayShape:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            least = 0 if name == "filter_queue" else 1
-            if name != "arithmetic" and (type(value) is not int or value < least):
-                raise PearrayError(f"{name} must be an integer of at least {least}, not {value!r}")
+            if name != "arithmetic":
+                check_count(name, value, 0 if name == "filter_queue" else 1)
 
     @property
     def pe(self) -> tuple[Any, ...]:

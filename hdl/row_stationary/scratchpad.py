@@ -5,14 +5,9 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from ..errors import PearrayError
+from ..errors import check_count
 
 __all__ = ["QueueScratchpad", "RingScratchpad"]
-
-
-def _check(depth):
-    if type(depth) is not int or depth < 1:
-        raise PearrayError(f"depth must be an integer of at least 1, not {depth!r}")
 
 
 def _memory(m, shape, depth, *, registered=False):
@@ -73,7 +68,7 @@ class RingScratchpad(wiring.Component):
     """
 
     def __init__(self, shape, depth, *, registered=False):
-        _check(depth)
+        check_count("depth", depth, 1)
         self._shape = shape
         self._depth = depth
         self._registered = registered
@@ -165,7 +160,7 @@ class QueueScratchpad(wiring.Component):
     """
 
     def __init__(self, shape, depth):
-        _check(depth)
+        check_count("depth", depth, 1)
         self._shape = shape
         self._depth = depth
         super().__init__({

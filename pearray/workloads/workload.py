@@ -26,7 +26,7 @@ from ..compiler.operators import (
 )
 from ..compiler.operators.fields import check_size
 from ..hdl.arithmetic.floating import FloatArithmetic
-from ..hdl.errors import PearrayError, is_file, unknown
+from ..hdl.errors import PearrayError, check_count, is_file, unknown
 from ..hdl.shell.config import Config
 from .decoder import llama_block
 from .draws import STEPS_PER_DEVIATION, UNIT
@@ -105,8 +105,7 @@ def load_workload(name: str, seed: int = 0, settings: Mapping[str, Any] | None =
     PearrayError
         If there is no such workload or setting, or a value is not allowed.
     """
-    if type(seed) is not int or seed < 0:
-        raise PearrayError(f"seed must be an integer of at least 0, not {seed!r}")
+    check_count("seed", seed)
     rng = np.random.default_rng(seed)
     kind = None if config is None else compiler_for(config)
     chosen = Settings(name, settings or {}, () if kind is None else kind.settings)
