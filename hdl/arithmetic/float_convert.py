@@ -1,6 +1,6 @@
 """Conversions between float32 and shorter formats of floating point."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
@@ -8,7 +8,7 @@ from .float_formats import FLOAT32, FloatFormat
 from .float_round import rounds_up
 from .stages import Staged, named, shifted_right
 
-__all__ = ["FloatNarrow", "widened"]
+__all__ = ["FloatNarrow", "exponent_in", "stored_in", "widened"]
 
 
 def widened(m: Module, format: FloatFormat, number: Signal) -> Signal:
@@ -35,6 +35,30 @@ def widened(m: Module, format: FloatFormat, number: Signal) -> Signal:
     infinite = Cat(Const(FLOAT32.beyond, 31), number[-1])
     return named(m, "widened", Mux(format.is_none(number), FLOAT32.no_number,
                                    Mux(format.is_infinite(number), infinite, finite)))
+
+
+def exponent_in(m: Module, format: FloatFormat, number: Signal) -> tuple[Signal, Signal]:
+    """Return the exponent of a float32 number in a shorter format, at least 1, and how far it was below that."""
+    exponent = Signal(signed(10))
+    m.d.comb += exponent.eq(FLOAT32.scale(number) + format.bias - FLOAT32.bias)
+    distance = named(m, "distance", Mux(exponent < 1, 1 - exponent, 0)[:7])
+    return named(m, "at_least_0", Mux(exponent < 1, 1, exponent)[:8]), distance
+
+
+def stored_in(m: Module, format: FloatFormat, sign: Value, none: Value, infinite: Value, rounded: Value) -> Value:
+    """Return the bits of a number in a format: what is beyond its greatest becomes infinite, or no number.
+
+    Parameters
+    ----------
+    sign, none, infinite : Value
+        Sign, and whether it is no number, or infinite.
+    rounded : Value
+        Its bits but for the sign, as if the format had all exponents.
+    """
+    beyond = infinite | (rounded > format.greatest)
+    stored = named(m, "stored", Mux(none, format.no_number, Mux(beyond, format.beyond, rounded))[:format.bits - 1])
+    is_number = ~none if format.infinity is not None else ~(none | beyond)
+    return Cat(stored, sign & is_number)
 
 
 class FloatNarrow(Staged):
@@ -77,12 +101,9 @@ class FloatNarrow(Staged):
         stages = self.stages(m)
         format = self._format
 
-        exponent = Signal(signed(10))
-        m.d.comb += exponent.eq(FLOAT32.scale(self.number) + format.bias - FLOAT32.bias)
         # A bit below, which is sticky.
         aligned = Cat(Const(0, 1), FLOAT32.significand(self.number))
-        distance = named(m, "distance", Mux(exponent < 1, 1 - exponent, 0)[:7])
-        exponent = named(m, "at_least_0", Mux(exponent < 1, 1, exponent)[:8])
+        exponent, distance = exponent_in(m, format, self.number)
         sign, none, infinite = self.number[-1], FLOAT32.is_none(self.number), FLOAT32.is_infinite(self.number)
         for bits in ((6, 5, 4, 3), (2, 1, 0)):
             for bit in bits:
@@ -92,10 +113,7 @@ class FloatNarrow(Staged):
 
         low = len(aligned) - format.fraction - 1
         rounded = named(m, "rounded", Cat(aligned[low:-1], Mux(aligned[-1], exponent, 0)) + rounds_up(aligned, low))
-        beyond = infinite | (rounded > format.greatest)
-        stored = named(m, "stored", Mux(none, format.no_number, Mux(beyond, format.beyond, rounded))[:format.bits - 1])
-        is_number = ~none if format.infinity is not None else ~(none | beyond)
-        (found,) = stages.end(Cat(stored, sign & is_number))
+        (found,) = stages.end(stored_in(m, format, sign, none, infinite, rounded))
         m.d.comb += self.narrow.eq(found)
 
         return m

@@ -1,8 +1,9 @@
 """Rounding of float32 numbers to shorter formats, to nearest or at random (``golden/rounding.py``)."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux
 from amaranth.lib.wiring import In, Out
 
+from .float_convert import exponent_in, stored_in
 from .float_formats import FLOAT32, FloatFormat
 from .float_round import rounds_up
 from .stages import Staged, named, shifted_right
@@ -58,15 +59,12 @@ class FloatNarrowAtRandom(Staged):
         stages = self.stages(m)
         format = self._format
 
-        exponent = Signal(signed(10))
-        m.d.comb += exponent.eq(FLOAT32.scale(self.number) + format.bias - FLOAT32.bias)
         # Behind what is kept as many bits as are compared, and a sticky one.
         low = RANDOM_BITS + 1
         room = low + format.fraction - FLOAT32.fraction
         whole = FLOAT32.significand(self.number)
         aligned = Cat(Const(0, room), whole) if room > 0 else shifted_right(whole, -room)
-        distance = named(m, "distance", Mux(exponent < 1, 1 - exponent, 0)[:7])
-        exponent = named(m, "at_least_0", Mux(exponent < 1, 1, exponent)[:8])
+        exponent, distance = exponent_in(m, format, self.number)
         sign, none, infinite = self.number[-1], FLOAT32.is_none(self.number), FLOAT32.is_infinite(self.number)
         at_random, random = self.at_random, self.random
         for bits in ((6, 5, 4, 3), (2, 1, 0)):
@@ -79,10 +77,7 @@ class FloatNarrowAtRandom(Staged):
         kept = Cat(aligned[low:-1], Mux(aligned[-1], exponent, 0))
         sign, none, infinite, kept, up = stages.end(sign, none, infinite, kept, up)
         rounded = named(m, "rounded", kept + up)
-        beyond = infinite | (rounded > format.greatest)
-        stored = named(m, "stored", Mux(none, format.no_number, Mux(beyond, format.beyond, rounded))[:format.bits - 1])
-        is_number = ~none if format.infinity is not None else ~(none | beyond)
-        (found,) = stages.end(Cat(stored, sign & is_number))
+        (found,) = stages.end(stored_in(m, format, sign, none, infinite, rounded))
         m.d.comb += self.narrow.eq(found)
 
         return m
