@@ -42,8 +42,9 @@ def test_cycles_and_counters_are_predicted(rng):
         program, hardware = handle.compiled().program, SYSTEM.hardware
         expected = predict(hardware, program)
         assert {each: result.counters[each] for each in EXACT} == {each: expected[each] for each in EXACT}
-        # Where LOADs of routines meet fetches at the port of memory, a burst or two may go the other way round.
-        assert compiler_for(hardware).cycles(hardware, program) == pytest.approx(result.cycles, rel=0.01)
+        # Bursts of one element each meet fetches and fills at the port of memory, and may go the other way round.
+        near = 0.01 * result.cycles if name == "pool_grad" else 0
+        assert abs(compiler_for(hardware).cycles(hardware, program) - result.cycles) <= near
 
 
 @pytest.mark.slow
