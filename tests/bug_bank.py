@@ -39,7 +39,7 @@ RECIPROCALS = "hdl/arithmetic/test_reciprocal.py"
 ROOTS = "hdl/arithmetic/test_inverse_root.py::test_roots_are_those_of_integers[0]"
 NORMS = "hdl/post/test_norms.py"
 DIVIDED = "hdl/arithmetic/test_float_divide_root.py::test_quotients_and_roots_are_those_of_numpy[16]"
-AT_RANDOM = "hdl/arithmetic/test_float_narrow.py::test_numbers_are_rounded_by_goldens_rule[bfloat16-0]"
+AT_RANDOM = "hdl/arithmetic/test_float_at_random.py::test_numbers_are_rounded_by_goldens_rule[bfloat16-0]"
 INTEGERS = "hdl/arithmetic/test_float_integer.py::test_integers_are_those_of_numpy[0]"
 ROUTINES = "hdl/routines/test_engine.py::test_drawn_routines[2-bfloat16-64]"
 
@@ -272,7 +272,7 @@ BANK = [
           line="odd = ~a_exponent[0]", fault="odd = a_exponent[0]"),
     Fault(name="quotient-of-another-place", module="pearray.hdl.arithmetic.float_divide_root", test=DIVIDED,
           line="self._places - self.STEPS)", fault="self._places - self.STEPS + 1)"),
-    Fault(name="rounded-at-random-if-equal", module="pearray.hdl.arithmetic.float_narrow", test=AT_RANDOM,
+    Fault(name="rounded-at-random-if-equal", module="pearray.hdl.arithmetic.float_at_random", test=AT_RANDOM,
           line="aligned[1:low] > random", fault="aligned[1:low] >= random"),
     Fault(name="integer-of-a-half-goes-up", module="pearray.hdl.arithmetic.float_integer", test=INTEGERS,
           line="rounds_up(aligned, 2)", fault="aligned[1]"),

@@ -8,11 +8,11 @@ from amaranth.lib.wiring import Component, In, Out
 from both import compile_with
 from float_draws import ALL, SHORT
 
+from pearray.hdl.arithmetic.float_at_random import FloatNarrowAtRandom
 from pearray.hdl.arithmetic.float_convert import FloatNarrow, widened
 from pearray.hdl.arithmetic.float_divide_root import FloatDivideRoot
 from pearray.hdl.arithmetic.float_integer import FloatToInteger, IntegerToFloat
 from pearray.hdl.arithmetic.float_multiply import FloatMultiply
-from pearray.hdl.arithmetic.float_narrow import FloatNarrowAtRandom
 from pearray.hdl.arithmetic.float_sum import FloatSum
 from pearray.hdl.arithmetic.mix import Mix
 from pearray.hdl.blocks.pipeline import delay

@@ -1,4 +1,4 @@
-"""Rows of a table by numbers that a run gives, and the gradient of the table: golden models without a lowering yet."""
+"""Rows of a table by numbers that a run gives, and the gradient of the table."""
 
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,6 +1,6 @@
 """Functions of floats, element by element, and gradients of what is no contraction.
 
-They have golden models and no lowering yet; the backward pass of graphs makes them
+The backward pass of graphs makes them, and routines compute them
 (:mod:`..graph.passes.backward`).
 """
 

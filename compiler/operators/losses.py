@@ -1,4 +1,4 @@
-"""Losses, and their gradients: golden models without a lowering yet."""
+"""Losses, and their gradients."""
 
 from dataclasses import dataclass
 from typing import ClassVar

@@ -3,12 +3,12 @@
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib.wiring import In, Out
 
+from ..arithmetic.float_at_random import FloatNarrowAtRandom
 from ..arithmetic.float_convert import widened
 from ..arithmetic.float_divide_root import FloatDivideRoot
 from ..arithmetic.float_formats import FLOAT32
 from ..arithmetic.float_integer import FloatToInteger, IntegerToFloat
 from ..arithmetic.float_multiply import FloatMultiply
-from ..arithmetic.float_narrow import FloatNarrowAtRandom
 from ..arithmetic.float_sum import FloatSum
 from ..arithmetic.mix import Mix
 from ..blocks import unit

@@ -7,7 +7,7 @@ from float_draws import SHORT, draw_float32, to_bits, wrong
 from pipelines import run
 from unit_draws import rounded_at_random
 
-from pearray.hdl.arithmetic.float_narrow import FloatNarrowAtRandom
+from pearray.hdl.arithmetic.float_at_random import FloatNarrowAtRandom
 
 
 @pytest.mark.parametrize("latency", [0, FloatNarrowAtRandom.MOST])
